@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from common.errors import WeightsError
+from common.errors import ConfigError, WeightsError
 from common.files import sha256_file
 
 HUB_WAYS_OUT = (

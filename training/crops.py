@@ -1,0 +1,28 @@
+"""Cached crops as a torch data set."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class CropDataset(Dataset):
+    """Crops by row number.
+
+    Args:
+        keys: Face-cache keys, one per row.
+        read: Gives the uint8 S×S×3 RGB crop of a key.
+    """
+
+    def __init__(self, keys: Sequence[str], read: Callable[[str], np.ndarray]):
+        self._keys = list(keys)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        """Gives the crop as uint8 3×S×S and its row."""
+        # The copy makes the array writable, which torch needs, and its memory private to the worker.
+        return torch.from_numpy(self._read(self._keys[row]).transpose(2, 0, 1).copy()), row

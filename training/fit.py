@@ -1,0 +1,165 @@
+"""One call that trains a branch: resumes, averages weights, stops early, keeps the best, never less than the start."""
+
+import json
+import logging
+import math
+import shutil
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from common.files import write_json, write_text
+from training.ranks import ranks, wait_for_all
+
+MONITOR = "val_eer"
+
+
+@dataclass
+class FitConfig:
+    """How long and on what a branch trains.
+
+    Args:
+        epochs: Passes over the sampler; 0 keeps the start weights.
+        precision: Lightning's name: `32-true`, `bf16-mixed`, `16-mixed`.
+        ema_decay: Exponential moving average of the weights, per step; 0 switches it off.
+        patience: Epochs without a better validation EER before training stops.
+        devices: Processes on this machine: GPUs, or CPU processes talking over gloo.
+        nodes: Machines, when started by torchrun on each.
+        accelerator: `auto`, `cpu` or `gpu`.
+        gradient_clip: Largest gradient norm.
+        workers: Processes that read crops.
+    """
+
+    epochs: int = 10
+    precision: str = "32-true"
+    ema_decay: float = 0.0
+    patience: int = 5
+    devices: int = 1
+    nodes: int = 1
+    accelerator: str = "auto"
+    gradient_clip: float = 5.0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training came to; scores are validation EERs in 0..1.
+
+    Args:
+        start_score: Of the weights training began with.
+        best_score: Of the weights kept; at most `start_score`.
+        best_epoch: 1-based epoch of the weights kept; 0 means the start weights.
+        seconds: Wall-clock time of this call.
+    """
+
+    start_score: float
+    best_score: float
+    best_epoch: int
+    seconds: float
+
+
+def fit(
+    module: pl.LightningModule,
+    train_loader: DataLoader,
+    val_loader: DataLoader,
+    folder: Path,
+    config: FitConfig,
+    seed: int,
+    version: str,
+) -> FitResult:
+    """Trains `module`, leaving the best weights in it, in eval mode.
+
+    The module logs `val_eer` in validation, the same on every rank. The checkpoints in `folder` belong to one `version`: called again
+    with the same one, training goes on after the last whole epoch; with another, it starts anew.
+
+    Args:
+        module: Holds the network as `module.network`.
+        train_loader: Its batch sampler shares the batches out among the ranks.
+        val_loader: The whole validation set, on every rank.
+        folder: For checkpoints and logs.
+        config: Length, precision, devices.
+        seed: Seeds torch, numpy and Python, workers included.
+        version: Fingerprint of everything that decides the result.
+
+    Returns:
+        Scores of the start and of what was kept.
+    """
+    began = time.perf_counter()
+    _own_folder(folder, version)
+    pl.seed_everything(seed, workers=True, verbose=False)
+    # Lightning's hints on workers and loggers are decided here already; its startup table of devices helps nobody.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*num_workers.*|.*persistent_workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec.*|.*LeafSpec.*|.*Checkpoint directory.*|.*logging interval.*")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=MONITOR,
+        mode="min",
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+    )
+    callbacks = [checkpoint, EarlyStopping(MONITOR, mode="min", patience=config.patience), TQDMProgressBar(refresh_rate=5)]
+    if config.ema_decay > 0:
+        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
+    trainer = pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy="ddp" if config.devices * config.nodes > 1 else "auto",
+        precision=config.precision,
+        max_epochs=config.epochs,
+        gradient_clip_val=config.gradient_clip,
+        use_distributed_sampler=False,  # the batch samplers know their rank
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=[CSVLogger(folder, name="", version="csv"), TensorBoardLogger(folder, name="", version="tensorboard")],
+        log_every_n_steps=10,
+        enable_model_summary=False,
+    )
+    start_score = _start_score(trainer, module, val_loader, folder)
+    best_epoch, best_score = 0, start_score
+    if config.epochs > 0:
+        start_weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        last = folder / "last.ckpt"
+        trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        wait_for_all()
+        found = checkpoint.best_model_score
+        if found is not None and float(found) < start_score:
+            best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+            best_epoch, best_score = int(best["epoch"]) + 1, float(found)
+            module.load_state_dict(best["state_dict"])
+        else:
+            module.load_state_dict(start_weights)
+    module.cpu().eval()
+    return FitResult(start_score, best_score, best_epoch, time.perf_counter() - began)
+
+
+def _own_folder(folder: Path, version: str) -> None:
+    """Removes another version's checkpoints and logs."""
+    mark = folder / "version.txt"
+    if ranks()[0] == 0 and not (mark.exists() and mark.read_text(encoding="utf-8") == version):
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(mark, version)
+
+
+def _start_score(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader, folder: Path) -> float:
+    """Validation EER before the first step; read back when training is resumed."""
+    kept = folder / "start.json"
+    if kept.exists():
+        return float(json.loads(kept.read_text(encoding="utf-8"))[MONITOR])
+    score = float(trainer.validate(module, loader, verbose=False)[0][MONITOR])
+    if not math.isfinite(score):
+        raise ValueError(f"validation gave {MONITOR}={score} before training; the metric must be finite")
+    if trainer.is_global_zero:
+        write_json(kept, {MONITOR: score})
+    return score
