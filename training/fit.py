@@ -15,7 +15,8 @@ from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, Model
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from common.files import write_json, write_text
+from common.errors import MetricError
+from common.files import write_json
 from training.ranks import ranks, wait_for_all
 
 MONITOR = "val_eer"
@@ -122,11 +123,11 @@ def fit(
         use_distributed_sampler=False,  # the batch samplers know their rank
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        logger=[CSVLogger(folder, name="", version="csv"), TensorBoardLogger(folder, name="", version="tensorboard")],
+        logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="", version="tensorboard")],
         log_every_n_steps=10,
         enable_model_summary=False,
     )
-    start_score = _start_score(trainer, module, val_loader, folder)
+    start_score = _start_score(trainer, module, val_loader, folder, version)
     best_epoch, best_score = 0, start_score
     if config.epochs > 0:
         start_weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -145,21 +146,26 @@ def fit(
 
 
 def _own_folder(folder: Path, version: str) -> None:
-    """Removes another version's checkpoints and logs."""
-    mark = folder / "version.txt"
-    if ranks()[0] == 0 and not (mark.exists() and mark.read_text(encoding="utf-8") == version):
+    """Removes another version's checkpoints and logs; one process does it, and the others' `_start_score` trusts only its own version."""
+    if ranks()[0] == 0 and _kept_start(folder, version) is None:
         shutil.rmtree(folder, ignore_errors=True)
-        write_text(mark, version)
 
 
-def _start_score(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader, folder: Path) -> float:
-    """Validation EER before the first step; read back when training is resumed."""
+def _kept_start(folder: Path, version: str) -> float | None:
     kept = folder / "start.json"
-    if kept.exists():
-        return float(json.loads(kept.read_text(encoding="utf-8"))[MONITOR])
-    score = float(trainer.validate(module, loader, verbose=False)[0][MONITOR])
-    if not math.isfinite(score):
-        raise ValueError(f"validation gave {MONITOR}={score} before training; the metric must be finite")
-    if trainer.is_global_zero:
-        write_json(kept, {MONITOR: score})
+    if not kept.exists():
+        return None
+    start = json.loads(kept.read_text(encoding="utf-8"))
+    return float(start[MONITOR]) if start["version"] == version else None
+
+
+def _start_score(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader, folder: Path, version: str) -> float:
+    """Validation EER before the first step; read back when training is resumed."""
+    score = _kept_start(folder, version)
+    if score is None:
+        score = float(trainer.validate(module, loader, verbose=False)[0][MONITOR])
+        if not math.isfinite(score):
+            raise MetricError(f"validation gave {MONITOR}={score} before training; it must be finite")
+        if trainer.is_global_zero:
+            write_json(folder / "start.json", {"version": version, MONITOR: score})
     return score

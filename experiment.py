@@ -1,0 +1,316 @@
+"""A run from data to trained system: recognition, liveness, fusion, each stage skipped when done and unchanged."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from common.errors import DataError
+from common.files import fingerprint, sha256_file, write_json, write_text
+from common.inputs import CropTemplate
+from dataset.layouts import DataConfig, load_images
+from dataset.pairs import load_pairs, make_pairs, save_pairs
+from dataset.split import split_hash
+from detection.aligner import Aligner, AlignerConfig
+from detection.cache import FaceCache
+from detection.faces import CENTRE_CROP, UNREADABLE
+from evaluation.metrics import bootstrap_interval, detector_metrics, eer_threshold, spoof_aware_eers
+from fusion.fuse import FUSERS, cross_fit, fit_fuser, save_fuser
+from liveness.config import LivenessConfig
+from liveness.detector import Detector
+from liveness.train import train_detector
+from pipeline import Pipeline
+from recognition.config import RecognitionConfig
+from recognition.recogniser import Recogniser
+from recognition.train import train_recogniser
+from training.ranks import ranks, wait_for_all
+
+# Settings that say where or how fast a stage runs, not what comes out of it.
+_INDIFFERENT = {"workers", "devices", "nodes", "accelerator"}
+
+
+@dataclass
+class FusionConfig:
+    """How the branches are joined.
+
+    Args:
+        name: One of `fusion.fuse.FUSERS`; `llr` is the non-linear log-likelihood-ratio fusion.
+        folds: Identity-disjoint folds by which the validation figures are cross-fitted.
+        resamples: Bootstrap resamples over identities behind the 95% intervals.
+    """
+
+    name: str = "llr"
+    folds: int = 5
+    resamples: int = 500
+
+
+@dataclass
+class RunConfig:
+    """Everything a run depends on.
+
+    Args:
+        run: Folder the run lives in.
+        cache: Folder of aligned crops, shared by runs and safe to delete.
+        data: Where the data is and how pairs are drawn.
+        aligner: Face detection.
+        recognition: The identity branch.
+        liveness: The synthetic-image branch.
+        fusion: The judge.
+    """
+
+    run: str = "runs/default"
+    cache: str = ".cache/crops"
+    data: DataConfig = field(default_factory=DataConfig)
+    aligner: AlignerConfig = field(default_factory=AlignerConfig)
+    recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
+    liveness: LivenessConfig = field(default_factory=LivenessConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Usable images of both splits, frozen validation pairs, and how to read a crop.
+
+    Args:
+        train: Columns of the image table plus key and status of the crop cache.
+        val: Likewise.
+        val_pairs: Frozen pairs, both images usable.
+        failures: Counts of unreadable files and of photos without a found face, per split.
+        split: Hash of who is in which split.
+        cache: The crops.
+    """
+
+    train: pd.DataFrame
+    val: pd.DataFrame
+    val_pairs: pd.DataFrame
+    failures: dict[str, dict[str, int]]
+    split: str
+    cache: FaceCache
+
+    def reader(self, template: CropTemplate) -> Callable[[str], np.ndarray]:
+        """Gives the function from cache key to crop that training reads by."""
+        return partial(self.cache.read, template=template)
+
+
+def run_experiment(config: RunConfig) -> dict[str, Any]:
+    """Trains both branches, fits the judge, and leaves in the run's folder all that scoring needs.
+
+    Called again after an interruption it goes on where it was; stages whose inputs have not changed are skipped.
+
+    Returns:
+        What `metrics.json` holds, on the rank that wrote it; an empty dict elsewhere.
+    """
+    run = Path(config.run)
+    main = ranks()[0] == 0
+    if main:
+        write_text(run / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+    data = prepare_training_data(config)
+    inputs = {"split": data.split, "images": fingerprint([*data.train["key"], *data.val["key"]]), "pairs": _pairs_print(data.val_pairs)}
+
+    recognition = _stage(
+        run / "recognition",
+        {"config": _settings(config.recognition), "weights": _weights_print(config.recognition.backbone.weights), **inputs},
+        lambda folder, mark: train_recogniser(
+            config.recognition, data.train, data.val, data.val_pairs, data.reader(config.recognition.template), folder, mark
+        ),
+    )
+    liveness = _stage(
+        run / "liveness",
+        {"config": _settings(config.liveness), "weights": _weights_print(config.liveness.backbone.weights), **inputs},
+        lambda folder, mark: train_detector(config.liveness, data.train, data.val, data.reader(config.liveness.template), folder, mark),
+    )
+    if not main:
+        return {}
+    metrics = _fuse(run, config, data, {"recognition": recognition, "liveness": liveness})
+    return metrics
+
+
+def prepare_training_data(config: RunConfig) -> TrainingData:
+    """Loads the tables, aligns what is not in the cache, drops (and counts) unreadable files, freezes the validation pairs.
+
+    Raises:
+        DataError: A table is not what it must be, or nothing usable is left.
+    """
+    aligner = Aligner(config.aligner, list(dict.fromkeys([config.recognition.template, config.liveness.template])))
+    cache = FaceCache(Path(config.cache), aligner)
+    frames, failures = {}, {}
+    for split in ("train", "val"):
+        images = load_images(config.data, split)
+        faces = cache.ensure(list(images["path"]))
+        images = images.assign(key=faces["key"].to_numpy(), status=faces["status"].to_numpy())
+        unreadable = images["status"] == UNREADABLE
+        failures[split] = {
+            "images": len(images),
+            "unreadable": int(unreadable.sum()),
+            "failure_to_acquire": int((images["status"] == CENTRE_CROP).sum()),
+        }
+        frames[split] = images[~unreadable].reset_index(drop=True)
+        if frames[split].empty:
+            raise DataError(f"{config.data.root}: no readable image in the {split} split")
+    pairs = _frozen_pairs(config, frames["val"])
+    usable = pairs["path_a"].isin(frames["val"]["path"]) & pairs["path_b"].isin(frames["val"]["path"])
+    return TrainingData(
+        frames["train"],
+        frames["val"],
+        pairs[usable].reset_index(drop=True),
+        failures,
+        split_hash(pd.concat(frames.values(), ignore_index=True)),
+        cache,
+    )
+
+
+def _frozen_pairs(config: RunConfig, val: pd.DataFrame) -> pd.DataFrame:
+    """The data's own `pairs_val.csv` where `prepare.py` left one, else drawn once and frozen in the run's folder."""
+    root = Path(config.data.root)
+    for frozen in (root / "pairs_val.csv", Path(config.run) / "pairs_val.csv"):
+        if frozen.exists():
+            pairs = load_pairs(frozen, root)
+            if pairs["path_a"].isin(val["path"]).any():
+                return pairs
+    pairs = make_pairs(val, config.data.pairs)
+    if ranks()[0] == 0:
+        save_pairs(Path(config.run) / "pairs_val.csv", pairs, root)
+    return pairs
+
+
+def _settings(config: Any) -> Any:
+    """A configuration as plain data, without what does not change the result."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items() if key not in _INDIFFERENT}
+        return value
+
+    return strip(asdict(config))
+
+
+def _weights_print(weights: str) -> str:
+    return sha256_file(weights) if Path(weights).is_file() else weights
+
+
+def _pairs_print(pairs: pd.DataFrame) -> str:
+    return fingerprint(pairs[["pair_id", "label_a", "label_b", "kind"]].astype(str).to_numpy().tolist())
+
+
+def _stage(folder: Path, inputs: dict[str, Any], train: Callable[[Path, str], tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+    """Runs one branch's training unless its folder holds the result of the same inputs; gives its metrics."""
+    mark = fingerprint(inputs)
+    done = folder / "stage.json"
+    if done.exists():
+        stage = json.loads(done.read_text(encoding="utf-8"))
+        if stage["fingerprint"] == mark:
+            print(f"{folder.name}: done already, unchanged, skipped", file=sys.stderr)
+            return stage["metrics"]
+    model, metrics = train(folder / "training", mark)
+    if ranks()[0] == 0:
+        model.save(folder)
+        write_json(done, {"fingerprint": mark, "metrics": metrics})
+    wait_for_all()
+    return metrics
+
+
+def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, Any]) -> dict[str, Any]:
+    """Fits the judge on the frozen validation pairs and writes fusion.json, metrics.json and the model card."""
+    inputs = {
+        "config": asdict(config.fusion),
+        "recognition": sha256_file(run / "recognition/model.safetensors"),
+        "liveness": sha256_file(run / "liveness/model.safetensors"),
+        "aligner": data.cache.aligner.settings,
+        "pairs": _pairs_print(data.val_pairs),
+    }
+    mark = fingerprint(inputs)
+    metrics_file = run / "metrics.json"
+    if metrics_file.exists() and (run / "fusion.json").exists():
+        metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+        if metrics["fingerprint"] == mark:
+            print("fusion: done already, unchanged, skipped", file=sys.stderr)
+            return metrics
+    pipeline = Pipeline(Recogniser.load(run / "recognition"), Detector.load(run / "liveness"), config.aligner, Path(config.cache))
+    pairs, looks = pipeline.evidence(data.val_pairs)
+    evidence = [pairs[name].to_numpy() for name in ("similarity", "log_odds_a", "log_odds_b", "kind")]
+    groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
+    kind = evidence[-1]
+    scores = {name: cross_fit(name, *evidence, *groups, folds=config.fusion.folds) for name in FUSERS}
+    chosen = scores[config.fusion.name]
+    fuser = fit_fuser(config.fusion.name, *evidence)
+    threshold = eer_threshold(kind == "same", chosen)
+    save_fuser(run / "fusion.json", fuser, threshold)
+
+    intervals = {
+        name: bootstrap_interval(*groups, kind, scores[name], resamples=config.fusion.resamples)
+        for name in dict.fromkeys(["none", config.fusion.name])
+    }
+    synthetic = dict(zip(data.val["path"], data.val["is_synthetic"], strict=True))
+    metrics = {
+        "fingerprint": mark,
+        "validation": {
+            "pairs": {name: int((kind == name).sum()) for name in ("same", "different", "synthetic")},
+            "identities": int(pd.unique(np.concatenate(groups)).size),
+            "recognition_alone": {**spoof_aware_eers(kind, scores["none"]), "intervals": intervals["none"]},
+            "fused": {**spoof_aware_eers(kind, chosen), "intervals": intervals[config.fusion.name], "fusion": config.fusion.name},
+            "fusions": {name: spoof_aware_eers(kind, score) for name, score in scores.items()},
+            "detector": detector_metrics(np.array([synthetic[path] for path in looks.paths]), looks.log_odds),
+            "threshold": threshold,
+        },
+        "stages": stages,
+        "failures": data.failures,
+        "split_hash": data.split,
+    }
+    write_json(metrics_file, metrics)
+    write_text(run / "model_card.md", model_card(config, metrics, pipeline))
+    return metrics
+
+
+def model_card(config: RunConfig, metrics: dict[str, Any], pipeline: Pipeline) -> str:
+    """A run described in Markdown: what it is, what it was trained on, how good it is, what made it."""
+    validation = metrics["validation"]
+
+    def row(name: str, figures: dict[str, Any]) -> str:
+        cells = []
+        for metric in ("eer_challenge", "sv_eer", "spf_eer", "sasv_eer"):
+            low, high = figures["intervals"][metric]
+            cells.append(f"{figures[metric]:.2%} [{low:.2%}, {high:.2%}]")
+        return f"| {name} | {' | '.join(cells)} |"
+
+    pairs = validation["pairs"]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "facenet-pytorch", "kornia", "scikit-learn"))
+    return "\n".join(
+        [
+            f"# Model card: {Path(config.run).name}",
+            "",
+            "Anti-spoof-aware face verification: a pair scores high only if both images are bona fide photos of one person.",
+            "",
+            f"- Recognition: `{config.recognition.backbone.name}`, {pipeline.recogniser.source}, crop {pipeline.recogniser.spec.template.name}",
+            f"- Liveness: `{config.liveness.backbone.name}`, {pipeline.detector.source}, crop {pipeline.detector.spec.template.name}",
+            f"- Fusion: `{config.fusion.name}`, threshold {validation['threshold']:.4f} (validation EER)",
+            f"- Data: split hash `{metrics['split_hash'][:12]}`, {metrics['failures']['train']['images']} training and "
+            f"{metrics['failures']['val']['images']} validation images; no face found in "
+            f"{metrics['failures']['train']['failure_to_acquire']} and {metrics['failures']['val']['failure_to_acquire']} of them (centre crop)",
+            f"- Seeds: pairs {config.data.pairs.seed}, recognition {config.recognition.seed}, liveness {config.liveness.seed}",
+            "",
+            f"## Validation ({pairs['same']} same, {pairs['different']} different, {pairs['synthetic']} synthetic pairs of "
+            f"{validation['identities']} people)",
+            "",
+            f"95% intervals from {config.fusion.resamples} bootstrap resamples over identities; fusion cross-fitted over identities.",
+            "The detector's checkpoint was chosen on these identities too, so the fused figures are somewhat optimistic.",
+            "",
+            "| system | EER (challenge) | SV-EER | SPF-EER | SASV-EER |",
+            "| --- | --- | --- | --- | --- |",
+            row("recognition alone", validation["recognition_alone"]),
+            row("fused", validation["fused"]),
+            "",
+            f"Made with Python {platform.python_version()}, {packages}, on {'CUDA' if torch.cuda.is_available() else 'CPU'}.",
+            "Not for decisions about people without a human in the loop; the weights' own licences apply (see README).",
+            "",
+        ]
+    )

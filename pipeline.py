@@ -1,0 +1,206 @@
+"""The trained system in one object: look at each distinct image once, score pairs, verify two images, write a submission."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from common.errors import DataError
+from common.images import read_rgb
+from dataset.layouts import load_test_pairs
+from dataset.submission import write_submission
+from detection.aligner import Aligner, AlignerConfig
+from detection.cache import FaceCache
+from detection.faces import CENTRE_CROP, UNREADABLE
+from fusion.fuse import load_fuser
+from liveness.detector import Detector
+from recognition.recogniser import Recogniser
+
+CHUNK = 512  # images whose crops are in memory at once
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What both branches saw in each of N distinct images.
+
+    Args:
+        paths: The images, in order.
+        status: How the face was acquired, N strings of `detection.faces`.
+        embeddings: float32 N×D, unit length; zeros where unreadable.
+        log_odds: float32 N, log-odds of 'synthetic'; NaN where unreadable.
+    """
+
+    paths: pd.Index
+    status: np.ndarray
+    embeddings: np.ndarray
+    log_odds: np.ndarray
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Answer for two images.
+
+    Args:
+        score: Fused score, higher is 'accept'.
+        accepted: Whether the score reaches the stored threshold.
+        threshold: The run's threshold, at the validation EER.
+        similarity: Cosine of the two embeddings, -1..1.
+        synthetic_probability: Of each image, 0..1, at equal priors as the detector was trained.
+        boxes: Face boxes x1, y1, x2, y2 in pixels of each image.
+        status: How each face was acquired; `centre_crop` means that no face was found.
+        seconds: Wall-clock time of the call.
+    """
+
+    score: float
+    accepted: bool
+    threshold: float
+    similarity: float
+    synthetic_probability: tuple[float, float]
+    boxes: tuple[tuple[float, ...], tuple[float, ...]]
+    status: tuple[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SubmissionReport:
+    """What went into a submission.
+
+    Args:
+        pairs: Number of rows written.
+        images: Distinct images looked at.
+        unreadable: Pairs with an unreadable image, which got the lowest score; columns pair_id, path_a, path_b.
+        failures_to_acquire: Distinct readable images in which no face was found; they were scored on a centre crop.
+        scores: The pairs with similarity, log_odds_a, log_odds_b and score.
+    """
+
+    pairs: int
+    images: int
+    unreadable: pd.DataFrame
+    failures_to_acquire: int
+    scores: pd.DataFrame
+
+
+class Pipeline:
+    """The two branches and the judge.
+
+    Args:
+        recogniser: Aligned crops to embeddings.
+        detector: Aligned crops to log-odds of 'synthetic'.
+        aligner: Settings of the face detection.
+        cache: Folder of the crop cache; safe to delete.
+        judge: Fuser and threshold, as `fusion.fuse.load_fuser` gives; None while training, when there is none yet.
+    """
+
+    def __init__(self, recogniser: Recogniser, detector: Detector, aligner: AlignerConfig, cache: Path, judge=None):
+        self.recogniser = recogniser
+        self.detector = detector
+        self.judge = judge
+        self.aligner = Aligner(aligner, list(dict.fromkeys([recogniser.spec.template, detector.spec.template])))
+        self.cache = FaceCache(cache, self.aligner)
+
+    @classmethod
+    def load(cls, run: Path | str, cache: Path | str = ".cache/crops", device: str = "auto") -> "Pipeline":
+        """Loads a run's folder, as `train.py` leaves it.
+
+        Raises:
+            DataError: The folder holds no finished run.
+        """
+        run = Path(run)
+        missing = [part for part in ("config.yaml", "recognition/model.json", "liveness/model.json", "fusion.json") if not (run / part).exists()]
+        if missing:
+            raise DataError(f"{run}: no finished run: {', '.join(missing)} missing; `python train.py` makes one")
+        # The faces must be cut as they were in training; only the device is this machine's own business.
+        aligner = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["aligner"]
+        return cls(
+            Recogniser.load(run / "recognition", device),
+            Detector.load(run / "liveness", device),
+            AlignerConfig(**{**aligner, "device": device}),
+            Path(cache),
+            load_fuser(run / "fusion.json"),
+        )
+
+    def look(self, paths: Sequence[str], progress: bool = True) -> Looks:
+        """Decodes, aligns, embeds and scores every distinct path once."""
+        distinct = pd.Index(pd.unique(pd.Series(list(paths), dtype=object)))
+        faces = self.cache.ensure(list(distinct), progress=progress)
+        status = faces["status"].to_numpy()
+        usable = np.flatnonzero(status != UNREADABLE)
+        keys = faces["key"].to_numpy()
+        embeddings, log_odds = None, np.full(len(distinct), np.nan, np.float32)
+        for start in range(0, len(usable), CHUNK):
+            rows = usable[start : start + CHUNK]
+            chunk = list(keys[rows])
+            embedded = self.recogniser.embed(self.cache.read_batch(chunk, self.recogniser.spec.template))
+            if embeddings is None:
+                embeddings = np.zeros((len(distinct), embedded.shape[1]), np.float32)
+            embeddings[rows] = embedded
+            log_odds[rows] = self.detector.log_odds(self.cache.read_batch(chunk, self.detector.spec.template))
+        if embeddings is None:
+            embeddings = np.zeros((len(distinct), 1), np.float32)
+        return Looks(distinct, status, embeddings, log_odds)
+
+    def evidence(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
+        """Gives `pairs` with columns similarity, log_odds_a, log_odds_b and readable, and the looks they came from."""
+        looks = self.look([*pairs["path_a"], *pairs["path_b"]], progress)
+        a, b = looks.paths.get_indexer(pairs["path_a"]), looks.paths.get_indexer(pairs["path_b"])
+        readable = (looks.status[a] != UNREADABLE) & (looks.status[b] != UNREADABLE)
+        return pairs.assign(
+            similarity=np.einsum("nd,nd->n", looks.embeddings[a], looks.embeddings[b]),
+            log_odds_a=looks.log_odds[a],
+            log_odds_b=looks.log_odds[b],
+            readable=readable,
+        ), looks
+
+    def score_pairs(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
+        """Adds `score` to what `evidence` gives; pairs with an unreadable image get a score below every other."""
+        scored, looks = self.evidence(pairs, progress)
+        readable = scored["readable"].to_numpy()
+        score = np.zeros(len(scored), np.float32)
+        good = scored[readable]
+        if len(good):
+            score[readable] = self.judge.fuser.score(
+                good["similarity"].to_numpy(), good["log_odds_a"].to_numpy(), good["log_odds_b"].to_numpy()
+            )
+            score[~readable] = score[readable].min() - 1
+        return scored.assign(score=score), looks
+
+    def verify(self, image_a: Path | str, image_b: Path | str) -> Verification:
+        """Compares two image files.
+
+        Raises:
+            ImageReadError: One of them cannot be read.
+        """
+        began = time.perf_counter()
+        faces = self.aligner([read_rgb(image_a), read_rgb(image_b)])
+        embeddings = self.recogniser.embed(faces.crops_for(self.recogniser.spec.template))
+        log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
+        similarity = float(embeddings[0] @ embeddings[1])
+        score = float(self.judge.fuser.score(np.array([similarity]), log_odds[:1], log_odds[1:])[0])
+        probability = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
+        return Verification(
+            score=score,
+            accepted=score >= self.judge.threshold,
+            threshold=self.judge.threshold,
+            similarity=similarity,
+            synthetic_probability=(float(probability[0]), float(probability[1])),
+            boxes=(tuple(map(float, faces.boxes[0])), tuple(map(float, faces.boxes[1]))),
+            status=(faces.status[0], faces.status[1]),
+            seconds=time.perf_counter() - began,
+        )
+
+    def submit(self, data_root: Path | str, out: Path | str) -> SubmissionReport:
+        """Scores every test pair of either layout and writes `submission.csv`."""
+        pairs = load_test_pairs(data_root)
+        scored, looks = self.score_pairs(pairs)
+        write_submission(out, scored["pair_id"], scored["score"].to_numpy())
+        return SubmissionReport(
+            pairs=len(scored),
+            images=len(looks.paths),
+            unreadable=scored.loc[~scored["readable"], ["pair_id", "path_a", "path_b"]],
+            failures_to_acquire=int((looks.status == CENTRE_CROP).sum()),
+            scores=scored,
+        )

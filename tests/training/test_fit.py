@@ -1,0 +1,117 @@
+"""The shared trainer on a one-parameter problem."""
+
+import json
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from common.errors import MetricError
+from training.fit import FitConfig, fit
+from training.optim import OptimConfig, build_optimiser
+
+
+class Line(pl.LightningModule):
+    """Fits y = 3x; val_eer is the distance of the slope from `target`, or a script of values."""
+
+    def __init__(self, script=None):
+        super().__init__()
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.network.weight)
+        self.script = script
+        self.modes, self.epochs_trained, self.interrupt_at = [], 0, None
+
+    def training_step(self, batch, _):
+        self.modes.append(self.training)
+        x = batch[0]
+        return (self.network(x) - 3 * x).square().mean()
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == self.interrupt_at:
+            raise KeyboardInterrupt
+        self.epochs_trained += 1
+
+    def validation_step(self, batch, _):
+        slope = float(self.network.weight.detach())
+        self.log("val_eer", self.script(slope) if self.script else abs(slope - 3) / 10, sync_dist=False)
+
+    def configure_optimizers(self):
+        return build_optimiser([{"params": self.parameters()}], OptimConfig(lr=0.1, weight_decay=0.0), 40)
+
+
+def _loaders():
+    x = torch.linspace(-1, 1, 16).view(-1, 1)
+    return DataLoader(TensorDataset(x), batch_size=4), DataLoader(TensorDataset(x), batch_size=16)
+
+
+def _fit(module, folder, version="v1", **settings):
+    return fit(module, *_loaders(), folder, FitConfig(**{"epochs": 5, "accelerator": "cpu", "workers": 0, **settings}), 0, version)
+
+
+def test_training_improves_and_keeps_the_best(tmp_path):
+    module = Line()
+    result = _fit(module, tmp_path)
+    assert result.best_score < result.start_score == pytest.approx(0.3)
+    assert abs(float(module.network.weight.detach()) - 3) / 10 == pytest.approx(result.best_score, abs=1e-6)
+    assert not module.training
+    assert "val_eer" in (tmp_path / "csv" / "version_0" / "metrics.csv").read_text()
+
+
+def test_train_mode_is_back_after_every_validation(tmp_path):
+    module = Line()
+    _fit(module, tmp_path)
+    assert len(module.modes) == 20 and all(module.modes)
+
+
+def test_start_weights_win_when_training_makes_it_worse(tmp_path):
+    module = Line(script=lambda slope: min(1.0, 0.1 + abs(slope)))
+    result = _fit(module, tmp_path)
+    assert result.best_epoch == 0 and result.best_score == result.start_score
+    assert float(module.network.weight.detach()) == 0.0
+
+
+def test_zero_epochs_keep_the_start(tmp_path):
+    module = Line()
+    result = _fit(module, tmp_path, epochs=0)
+    assert result.best_epoch == 0 and float(module.network.weight.detach()) == 0.0
+
+
+def test_interrupted_training_goes_on_and_ends_as_the_uninterrupted_one(tmp_path):
+    whole = Line()
+    _fit(whole, tmp_path / "whole")
+    first = Line()
+    first.interrupt_at = 2
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _fit(first, tmp_path / "cut")
+    second = Line()
+    _fit(second, tmp_path / "cut")
+    assert second.epochs_trained == 3
+    assert len(list((tmp_path / "cut" / "csv").glob("version_*/metrics.csv"))) == 2  # the first part's log is kept
+    assert float(second.network.weight.detach()) == pytest.approx(float(whole.network.weight.detach()), abs=1e-6)
+
+
+def test_another_version_starts_anew(tmp_path):
+    _fit(Line(), tmp_path, epochs=1)
+    module = Line()
+    _fit(module, tmp_path, version="v2", epochs=1)
+    assert module.epochs_trained == 1
+    assert json.loads((tmp_path / "start.json").read_text())["version"] == "v2"
+
+
+def test_early_stop_after_patience(tmp_path):
+    module = Line(script=lambda slope: 0.5)
+    _fit(module, tmp_path, epochs=50, patience=2)
+    assert module.epochs_trained <= 4
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(tmp_path):
+    module = Line()
+    result = _fit(module, tmp_path, ema_decay=0.9)
+    assert abs(float(module.network.weight.detach()) - 3) / 10 == pytest.approx(result.best_score, abs=1e-6)
+
+
+def test_a_metric_that_is_not_finite_is_an_error(tmp_path):
+    with pytest.raises(MetricError):
+        _fit(Line(script=lambda slope: math.nan), tmp_path)
