@@ -1,0 +1,1 @@
+"""How good a system is, in the field's terms."""
