@@ -1,0 +1,1 @@
+"""From photos of any size to aligned crops."""

@@ -1,0 +1,65 @@
+"""From five landmarks to an aligned crop: one similarity transform, sampled once per template straight from the photo."""
+
+import cv2
+import numpy as np
+
+from common.inputs import CropTemplate
+
+# Left eye, right eye, nose tip, left and right mouth corner on 112×112: the template of ArcFace (Deng et al. 2019), as in insightface.
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], dtype=np.float32
+)
+
+
+def template_points(template: CropTemplate) -> np.ndarray:
+    """Where the five landmarks belong in the crop: float32, 5×2, pixels."""
+    added = 112 * template.margin
+    return ((ARCFACE_112 + added) * (template.size / (112 + 2 * added))).astype(np.float32)
+
+
+def estimate_similarity(landmarks: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least-squares similarity (rotation, scale, shift; no reflection) from `landmarks` to `target` (Umeyama 1991).
+
+    Args:
+        landmarks: N×2 points.
+        target: N×2 points they should land on.
+
+    Returns:
+        float64, 2×3, for homogeneous column vectors.
+    """
+    source, target = np.asarray(landmarks, np.float64), np.asarray(target, np.float64)
+    source_mean, target_mean = source.mean(0), target.mean(0)
+    source_centred, target_centred = source - source_mean, target - target_mean
+    u, singular, vt = np.linalg.svd(target_centred.T @ source_centred / len(source))
+    sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])
+    rotation = u @ np.diag(sign) @ vt
+    variance = source_centred.var(0).sum()
+    scale = (singular * sign).sum() / variance if variance > 0 else 1.0
+    return np.hstack([scale * rotation, (target_mean - scale * rotation @ source_mean)[:, None]])
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Samples a crop from a photo.
+
+    A photo more than twice as fine as the crop is first shrunk by area averaging, since bilinear sampling alone would alias. Outside the
+    photo its mirror image continues it: black wedges would tell a detector how tightly a photo had been cropped.
+
+    Args:
+        image: uint8, H×W×3.
+        matrix: 2×3, from photo to crop pixels.
+        size: Side of the crop.
+
+    Returns:
+        uint8, size×size×3.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if 0 < scale < 0.5:
+        height, width = image.shape[:2]
+        shrunk = max(1, round(width * 2 * scale)), max(1, round(height * 2 * scale))
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+        fx, fy = shrunk[0] / width, shrunk[1] / height
+        # Pixel centres lie at half-integers of the resized grid: x' = (x + ½)·f − ½, inverted here.
+        back = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
+        matrix = matrix @ back
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
