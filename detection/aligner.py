@@ -25,7 +25,7 @@ class AlignerConfig:
     Args:
         min_face: Smallest face of the first pass, in pixels of the image as it is searched.
         retry_min_face: Smallest face of the second pass, on images where the first found none.
-        pad: Added on each side in the third pass, as a fraction of the longer side: tight crops leave the detector no context.
+        pad: Added on each side, as a fraction of the longer side, for photos in which no face was found or its box leaves the photo.
         search_side: Photos are searched at this size of the longer side at most; crops are cut from the full photo.
         batch_size: Images per batch of the detector.
         device: `auto`, `cpu` or `cuda`.
@@ -33,7 +33,7 @@ class AlignerConfig:
 
     min_face: int = 40
     retry_min_face: int = 20
-    pad: float = 0.3
+    pad: float = 0.5
     search_side: int = 640
     batch_size: int = 32
     device: str = "auto"
@@ -82,14 +82,18 @@ class Aligner:
         boxes = np.zeros((len(images), 4), np.float32)
         confidence = np.zeros(len(images), np.float32)
         status = [CENTRE_CROP] * len(images)
-        for name, min_face, pad in (
-            (FOUND, self.config.min_face, 0.0),
-            (FOUND_SMALL, self.config.retry_min_face, 0.0),
-            (FOUND_PADDED, self.config.retry_min_face, self.config.pad),
-        ):
-            open_rows = [row for row, found in enumerate(status) if found == CENTRE_CROP]
-            for row, (box, points) in self._search({row: images[row] for row in open_rows}, min_face, pad).items():
-                boxes[row], confidence[row], landmarks[row], status[row] = box[:4], box[4], points, name
+        everything = range(len(images))
+        for name, min_face in ((FOUND, self.config.min_face), (FOUND_SMALL, self.config.retry_min_face)):
+            missing = [row for row in everything if status[row] == CENTRE_CROP]
+            for row, face in self._search(images, missing, min_face, 0.0).items():
+                boxes[row], confidence[row], landmarks[row], status[row] = *face, name
+        # MTCNN squeezes what is left of a box that leaves the photo into its input square, so its landmarks come out stretched. Padding
+        # brings the whole box in. Such faces are large, so that only the top of the pyramid has to be searched again.
+        cut = [row for row in everything if status[row] != CENTRE_CROP and _leaves(boxes[row], images[row].shape)]
+        missing = [row for row in everything if status[row] == CENTRE_CROP]
+        for rows, min_face in ((cut, None), (missing, self.config.retry_min_face)):
+            for row, face in self._search(images, rows, min_face, self.config.pad).items():
+                boxes[row], confidence[row], landmarks[row], status[row] = *face, FOUND_PADDED
         for row, image in enumerate(images):
             if status[row] == CENTRE_CROP:
                 boxes[row], landmarks[row] = _centre(image)
@@ -106,22 +110,27 @@ class Aligner:
         }
         return AlignedFaces(crops, landmarks, boxes, confidence, status)
 
-    def _search(self, images: dict[int, np.ndarray], min_face: int, pad: float) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Box (x1, y1, x2, y2, probability) and landmarks of the chosen face, in image pixels, for the rows that have one."""
+    def _search(
+        self, images: Sequence[np.ndarray], rows: list[int], min_face: int | None, pad: float
+    ) -> dict[int, tuple[np.ndarray, float, np.ndarray]]:
+        """Box, confidence and landmarks of the chosen face, in image pixels, for those of `rows` that have one.
+
+        Without `min_face` only faces that fill at least a quarter of the padded image's shorter side are looked for.
+        """
         groups: dict[tuple[int, ...], list[tuple[int, _Search]]] = defaultdict(list)
-        for row, image in images.items():
-            search = _prepare(image, self.config.search_side, pad)
+        for row in rows:
+            search = _prepare(images[row], self.config.search_side, pad)
             groups[search.canvas.shape].append((row, search))
         found = {}
-        for group in groups.values():
+        for shape, group in groups.items():
+            smallest = min_face or max(self.config.min_face, min(shape[:2]) // 4)
             for start in range(0, len(group), self.config.batch_size):
                 batch = group[start : start + self.config.batch_size]
-                for (row, search), (candidates, points) in zip(batch, self._detect([s.canvas for _, s in batch], min_face), strict=True):
-                    if len(candidates):
-                        candidates[:, :4] = (candidates[:, :4] - search.shift) / search.scale
-                        points = (points - search.shift) / search.scale
-                        best = choose_face(candidates, images[row].shape[:2])
-                        found[row] = candidates[best], points[best]
+                for (row, search), (faces, points) in zip(batch, self._detect([s.canvas for _, s in batch], smallest), strict=True):
+                    if len(faces):
+                        boxes = (faces[:, :4] - search.shift) / search.scale
+                        best = choose_face(boxes, images[row].shape[:2])
+                        found[row] = boxes[best], float(faces[best, 4]), (points[best] - search.shift) / search.scale
         return found
 
     def _detect(self, canvases: list[np.ndarray], min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -137,6 +146,12 @@ class Aligner:
             (np.asarray(box, np.float32).reshape(-1, 5), np.asarray(point, np.float32).reshape(-1, 5, 2))
             for box, point in zip(boxes, points, strict=True)
         ]
+
+
+def _leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether more than a fiftieth of the box's side lies outside the image on some side."""
+    slack = 0.02 * max(box[2] - box[0], box[3] - box[1])
+    return bool(box[0] < -slack or box[1] < -slack or box[2] > shape[1] + slack or box[3] > shape[0] + slack)
 
 
 def choose_face(boxes: np.ndarray, shape: tuple[int, int]) -> int:
