@@ -1,0 +1,1 @@
+"""Tables, splits, pairs and submission files; the demo's people and their forgeries."""

@@ -1,0 +1,1 @@
+"""One score per pair from a similarity and two log-odds; arrays in, arrays out."""

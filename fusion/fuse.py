@@ -1,0 +1,308 @@
+"""Fusions of the two branches behind one call.
+
+Every fuser takes the cosine similarity of a pair and the log-odds of 'synthetic' of its two images, does not care which image comes first,
+and gives a score that is higher for 'accept'.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import log_expit
+from sklearn.linear_model import LogisticRegression
+
+from common.errors import ConfigError, DataError, MetricError
+from common.files import write_json
+from evaluation.metrics import eer
+from fusion.calibration import Calibration, fit_calibration
+
+RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the branches say of N pairs.
+
+    Args:
+        similarity: N cosines.
+        log_odds_a: N log-odds that the first image is synthetic.
+        log_odds_b: Of the second.
+    """
+
+    similarity: np.ndarray
+    log_odds_a: np.ndarray
+    log_odds_b: np.ndarray
+
+    def __post_init__(self):
+        for name in ("similarity", "log_odds_a", "log_odds_b"):
+            value = np.asarray(getattr(self, name), np.float64)
+            object.__setattr__(self, name, value)
+            if value.shape != np.shape(self.similarity) or value.ndim != 1:
+                raise DataError(f"{name} has shape {value.shape}; all three must be one-dimensional and of one length")
+            if not np.isfinite(value).all():
+                raise DataError(f"{name} of pair {int(np.argmax(~np.isfinite(value)))} is not finite; unreadable images must be left out")
+
+    @property
+    def worst(self) -> np.ndarray:
+        """Log-odds of the image that looks more synthetic."""
+        return np.maximum(self.log_odds_a, self.log_odds_b)
+
+    @property
+    def best(self) -> np.ndarray:
+        """Log-odds of the image that looks more genuine."""
+        return np.minimum(self.log_odds_a, self.log_odds_b)
+
+    def rows(self, chosen: np.ndarray) -> "Evidence":
+        """The chosen pairs."""
+        return Evidence(self.similarity[chosen], self.log_odds_a[chosen], self.log_odds_b[chosen])
+
+
+def fit_branches(evidence: Evidence, kind: np.ndarray) -> tuple[Calibration, Calibration]:
+    """Calibrates both branches on validation pairs.
+
+    Identity: same against different people. Genuineness: of pairs of one person, those whose images are both genuine against those with a
+    synthetic one, on the lower genuine log-odds of the two images, which is what the fusions use.
+
+    Returns:
+        LLR of 'same person' from the similarity; LLR of 'both genuine' from minus the worse log-odds.
+    """
+    identity = kind != "synthetic"
+    genuine = kind != "different"
+    return (
+        fit_calibration(kind[identity] == "same", evidence.similarity[identity]),
+        fit_calibration(kind[genuine] == "same", -evidence.worst[genuine]),
+    )
+
+
+class Fuser(ABC):
+    """A way to join the branches; parameters are plain numbers, so that JSON holds a fuser whole."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Fuser":
+        """Fits on validation pairs of kinds 'same', 'different', 'synthetic'."""
+
+    @abstractmethod
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        """Scores of the pairs, float64, higher is 'accept'."""
+
+    def score(self, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray) -> np.ndarray:
+        """Scores pairs: float32, N, higher is 'accept'.
+
+        Raises:
+            DataError: Shapes differ or a value is not finite.
+        """
+        return self.combine(Evidence(similarity, log_odds_a, log_odds_b)).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"name": self.name, "parameters": asdict(self)}
+
+
+@dataclass(frozen=True)
+class RecognitionAlone(Fuser):
+    """The similarity as it is: what every fusion has to beat."""
+
+    name: ClassVar[str] = "none"
+
+    @classmethod
+    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "RecognitionAlone":
+        return cls()
+
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        return evidence.similarity
+
+
+@dataclass(frozen=True)
+class _Calibrated(Fuser, ABC):
+    """Base of the fusions of two calibrated branches."""
+
+    identity_slope: float
+    identity_intercept: float
+    genuine_slope: float
+    genuine_intercept: float
+
+    @classmethod
+    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Fuser":
+        identity, genuine = fit_branches(evidence, np.asarray(kind))
+        return cls(identity.slope, identity.intercept, genuine.slope, genuine.intercept)
+
+    def llrs(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """LLR of 'same person' and LLR of 'both genuine'."""
+        return (
+            Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity),
+            Calibration(self.genuine_slope, self.genuine_intercept)(-evidence.worst),
+        )
+
+
+@dataclass(frozen=True)
+class Product(_Calibrated):
+    """Log of the product of both probabilities at equal priors."""
+
+    name: ClassVar[str] = "product"
+
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        identity, genuine = self.llrs(evidence)
+        return log_expit(identity) + log_expit(genuine)
+
+
+@dataclass(frozen=True)
+class Gate(_Calibrated):
+    """A hard gate: pairs that look synthetic at equal priors come after all others, each group in the order of similarity."""
+
+    name: ClassVar[str] = "gate"
+
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        _, genuine = self.llrs(evidence)
+        # Cosines lie in -1..1, so 2 parts the groups.
+        return evidence.similarity - 2.0 * (genuine < 0)
+
+
+@dataclass(frozen=True)
+class CalibratedSum(_Calibrated):
+    """Sum of both LLRs: what independent evidence for one question would call for."""
+
+    name: ClassVar[str] = "calibrated_sum"
+
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        identity, genuine = self.llrs(evidence)
+        return identity + genuine
+
+
+@dataclass(frozen=True)
+class NonLinearLLR(_Calibrated):
+    """s = −log[(1−ρ)·e^(−LLR_id) + ρ·e^(−LLR_gen)]: a pair fails by either branch, whichever is the worse (Kinnunen et al., ASVspoof 5;
+    spoof-aware speaker verification). ρ is picked on the fitting pairs by pooled EER."""
+
+    rho: float = 0.5
+    name: ClassVar[str] = "llr"
+
+    @classmethod
+    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "NonLinearLLR":
+        kind = np.asarray(kind)
+        plain = super().fit(evidence, kind)
+        candidates = [cls(**{**asdict(plain), "rho": rho}) for rho in RHO_GRID]
+        rates = np.array([eer(kind == "same", fuser.combine(evidence)) for fuser in candidates])
+        # Among equals the one nearest to no preference.
+        best = min(np.flatnonzero(rates == rates.min()), key=lambda row: abs(RHO_GRID[row] - 0.5))
+        return candidates[best]
+
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        identity, genuine = self.llrs(evidence)
+        return -np.logaddexp(np.log1p(-self.rho) - identity, np.log(self.rho) - genuine)
+
+
+@dataclass(frozen=True)
+class Multinomial(Fuser):
+    """Three-class logistic regression on (similarity, worse log-odds, better log-odds); the score is the log-odds of 'same'."""
+
+    coefficients: list[list[float]]
+    intercepts: list[float]
+    centre: list[float]
+    spread: list[float]
+    name: ClassVar[str] = "multinomial"
+    classes: ClassVar[list[str]] = ["different", "same", "synthetic"]  # in scikit-learn's order
+
+    @staticmethod
+    def _features(evidence: Evidence) -> np.ndarray:
+        return np.stack([evidence.similarity, evidence.worst, evidence.best], 1)
+
+    @classmethod
+    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Multinomial":
+        kind = np.asarray(kind).astype(str)
+        if sorted(set(kind)) != cls.classes:
+            raise MetricError(f"multinomial fusion needs pairs of the kinds {cls.classes}, got {sorted(set(kind))}")
+        features = cls._features(evidence)
+        centre, spread = features.mean(0), np.where(features.std(0) > 0, features.std(0), 1.0)
+        model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=1000).fit((features - centre) / spread, kind)
+        return cls(model.coef_.tolist(), model.intercept_.tolist(), centre.tolist(), spread.tolist())
+
+    def combine(self, evidence: Evidence) -> np.ndarray:
+        scaled = (self._features(evidence) - np.array(self.centre)) / np.array(self.spread)
+        logits = scaled @ np.array(self.coefficients).T + np.array(self.intercepts)
+        return logits[:, 1] - np.logaddexp(logits[:, 0], logits[:, 2])
+
+
+FUSERS: dict[str, type[Fuser]] = {cls.name: cls for cls in (RecognitionAlone, Product, Gate, CalibratedSum, Multinomial, NonLinearLLR)}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A fitted fuser and the score at which pairs are accepted."""
+
+    fuser: Fuser
+    threshold: float
+
+
+def fit_fuser(name: str, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray, kind: np.ndarray) -> Fuser:
+    """Fits the fuser of that name on validation pairs.
+
+    Raises:
+        ConfigError: No such name.
+        MetricError: A kind of pair is missing.
+    """
+    if name not in FUSERS:
+        raise ConfigError(f"no fusion is called {name!r}; there are {', '.join(FUSERS)}")
+    return FUSERS[name].fit(Evidence(similarity, log_odds_a, log_odds_b), np.asarray(kind))
+
+
+def cross_fit(
+    name: str,
+    similarity: np.ndarray,
+    log_odds_a: np.ndarray,
+    log_odds_b: np.ndarray,
+    kind: np.ndarray,
+    identity_a: np.ndarray,
+    identity_b: np.ndarray,
+    folds: int = 5,
+    seed: int = 0,
+) -> np.ndarray:
+    """Scores every pair by a fuser fitted on pairs of other people.
+
+    People are dealt into folds; a pair is scored by the fit on all pairs that share no fold with it, so that nobody is on both sides.
+
+    Returns:
+        float32, N.
+
+    Raises:
+        ConfigError: No such name, or fewer than three folds (a pair of two people may block two).
+        MetricError: A fit lacks a kind of pair; take fewer folds or more people.
+    """
+    if folds < 3:
+        raise ConfigError(f"cross-fitting needs at least 3 folds, got {folds}")
+    kind = np.asarray(kind)
+    people, codes = np.unique(np.concatenate([identity_a, identity_b]).astype(str), return_inverse=True)
+    fold_of = np.random.default_rng(seed).permutation(len(people)) % folds
+    first, second = fold_of[codes[: len(kind)]], fold_of[codes[len(kind) :]]
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    arrays = [np.asarray(value) for value in (similarity, log_odds_a, log_odds_b)]
+    scores = np.empty(len(kind), np.float32)
+    for one, other in {(int(a), int(b)) for a, b in zip(low, high, strict=True)}:
+        apart = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other])
+        fuser = fit_fuser(name, *(value[apart] for value in arrays), kind[apart])
+        held = (low == one) & (high == other)
+        scores[held] = fuser.score(*(value[held] for value in arrays))
+    return scores
+
+
+def save_fuser(path: Path | str, fuser: Fuser, threshold: float) -> None:
+    """Writes fuser and threshold as JSON."""
+    write_json(path, {**fuser.to_dict(), "threshold": float(threshold)})
+
+
+def load_fuser(path: Path | str) -> Judge:
+    """Reads what `save_fuser` wrote; scores are the same to the bit.
+
+    Raises:
+        DataError: Not such a file.
+    """
+    try:
+        kept = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Judge(FUSERS[kept["name"]](**kept["parameters"]), float(kept["threshold"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: holds no fusion ({error})") from error
