@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from liveness.detector import Detector
+from recognition.recogniser import Recogniser
 
 from common.errors import DataError
 from common.images import read_rgb
@@ -17,8 +19,6 @@ from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from fusion.fuse import load_fuser
-from liveness.detector import Detector
-from recognition.recogniser import Recogniser
 
 CHUNK = 512  # images whose crops are in memory at once
 
@@ -110,7 +110,9 @@ class Pipeline:
             DataError: The folder holds no finished run.
         """
         run = Path(run)
-        missing = [part for part in ("config.yaml", "recognition/model.json", "liveness/model.json", "fusion.json") if not (run / part).exists()]
+        missing = [
+            part for part in ("config.yaml", "recognition/model.json", "liveness/model.json", "fusion.json") if not (run / part).exists()
+        ]
         if missing:
             raise DataError(f"{run}: no finished run: {', '.join(missing)} missing; `python train.py` makes one")
         # The faces must be cut as they were in training; only the device is this machine's own business.
