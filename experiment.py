@@ -282,7 +282,8 @@ def model_card(config: RunConfig, metrics: dict[str, Any], pipeline: Pipeline) -
             cells.append(f"{figures[metric]:.2%} [{low:.2%}, {high:.2%}]")
         return f"| {name} | {' | '.join(cells)} |"
 
-    pairs = validation["pairs"]
+    pairs, failures = validation["pairs"], metrics["failures"]
+    recogniser, detector = pipeline.recogniser, pipeline.detector
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "facenet-pytorch", "kornia", "scikit-learn"))
     return "\n".join(
         [
@@ -290,12 +291,12 @@ def model_card(config: RunConfig, metrics: dict[str, Any], pipeline: Pipeline) -
             "",
             "Anti-spoof-aware face verification: a pair scores high only if both images are bona fide photos of one person.",
             "",
-            f"- Recognition: `{config.recognition.backbone.name}`, {pipeline.recogniser.source}, crop {pipeline.recogniser.spec.template.name}",
-            f"- Liveness: `{config.liveness.backbone.name}`, {pipeline.detector.source}, crop {pipeline.detector.spec.template.name}",
+            f"- Recognition: `{config.recognition.backbone.name}`, {recogniser.source}, crop {recogniser.spec.template.name}",
+            f"- Liveness: `{config.liveness.backbone.name}`, {detector.source}, crop {detector.spec.template.name}",
             f"- Fusion: `{config.fusion.name}`, threshold {validation['threshold']:.4f} (validation EER)",
-            f"- Data: split hash `{metrics['split_hash'][:12]}`, {metrics['failures']['train']['images']} training and "
-            f"{metrics['failures']['val']['images']} validation images; no face found in "
-            f"{metrics['failures']['train']['failure_to_acquire']} and {metrics['failures']['val']['failure_to_acquire']} of them (centre crop)",
+            f"- Data: split hash `{metrics['split_hash'][:12]}`, {failures['train']['images']} training and "
+            f"{failures['val']['images']} validation images; no face found in {failures['train']['failure_to_acquire']} and "
+            f"{failures['val']['failure_to_acquire']} of them (centre crop)",
             f"- Seeds: pairs {config.data.pairs.seed}, recognition {config.recognition.seed}, liveness {config.liveness.seed}",
             "",
             f"## Validation ({pairs['same']} same, {pairs['different']} different, {pairs['synthetic']} synthetic pairs of "

@@ -14,8 +14,8 @@ class SpoofAwareMarginLoss(nn.Module):
     """A margin softmax on genuine photos plus `spoof_weight` times a hinge on `k_` images.
 
     ArcFace (Deng et al. 2019), CosFace (Wang et al. 2018) or sub-centre ArcFace (Deng et al. 2020) of pytorch-metric-learning. The hinge is
-    mean(max(0, cos(k_ image, nearest centre of its identity) − spoof_margin)²). Centres are held fixed in it: genuine photos alone say where an
-    identity lies.
+    mean(max(0, cos(k_ image, nearest centre of its identity) − spoof_margin)²). Centres are held fixed in it: genuine photos alone say
+    where an identity lies.
 
     Args:
         name: One of `LOSSES`.

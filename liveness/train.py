@@ -1,0 +1,129 @@
+"""Training of the synthetic-image detector."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from common.inputs import InputSpec
+from common.weights import build_timm
+from evaluation.metrics import eer
+from liveness.augment import Augment
+from liveness.config import LivenessConfig
+from liveness.detector import Detector
+from liveness.sampler import PairedBatches
+from training.crops import CropDataset
+from training.fit import fit
+from training.optim import build_optimiser
+
+
+def train_detector(
+    config: LivenessConfig, train: pd.DataFrame, val: pd.DataFrame, read: Callable[[str], np.ndarray], folder: Path, version: str
+) -> tuple[Detector, dict[str, Any]]:
+    """Trains, or resumes, and keeps the weights of the lowest EER of genuine against synthetic validation images.
+
+    Args:
+        config: Settings.
+        train: Columns label, key, is_synthetic.
+        val: Likewise.
+        read: Gives the crop of a key.
+        folder: For checkpoints and logs.
+        version: Fingerprint of everything that decides the result.
+
+    Returns:
+        The detector and its figures.
+    """
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    loaded = build_timm(config.backbone, 1)
+    print(f"liveness: {config.backbone.name}, {loaded.source}", file=sys.stderr)
+    spec = InputSpec(config.template, "RGB", loaded.mean, loaded.std)
+    batches = PairedBatches(train["label"].to_numpy(), train["is_synthetic"].to_numpy(), config.pairs_per_batch, config.seed)
+    module = DetectorModule(
+        config,
+        loaded.network.to(memory_format=torch.channels_last),
+        spec,
+        train["is_synthetic"].to_numpy(),
+        val["is_synthetic"].to_numpy(),
+    )
+    workers = config.fit.workers
+    result = fit(
+        module,
+        DataLoader(CropDataset(train["key"], read), batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
+        DataLoader(CropDataset(val["key"], read), batch_size=64, num_workers=workers),
+        folder,
+        config.fit,
+        config.seed,
+        version,
+    )
+    return Detector(module.network, loaded.blueprint, spec, loaded.source), {
+        "validation_eer": asdict(result),
+        "images_without_partner": batches.left_out,
+    }
+
+
+class DetectorModule(pl.LightningModule):
+    """Backbone with one logit, binary cross-entropy.
+
+    Args:
+        config: Settings.
+        network: Normalised crops to N×1 logits.
+        spec: Input of the network.
+        train_synthetic: Class of every training row.
+        val_synthetic: Class of every validation row.
+    """
+
+    def __init__(
+        self,
+        config: LivenessConfig,
+        network: torch.nn.Module,
+        spec: InputSpec,
+        train_synthetic: np.ndarray,
+        val_synthetic: np.ndarray,
+    ):
+        super().__init__()
+        self.network = network
+        self._config, self._spec = config, spec
+        self._augment = Augment(config.augment)
+        self._target = torch.from_numpy(np.asarray(train_synthetic, np.float32))
+        self._val_synthetic = np.asarray(val_synthetic, bool)
+        self._log_odds: dict[int, float] = {}
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps float N×3×S×S in 0..1 to N logits."""
+        return self.network(self._spec.normalise(images).contiguous(memory_format=torch.channels_last)).float().squeeze(1)
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        """Augments a batch and takes its loss."""
+        crops, rows = batch
+        logits = self.logits(self._augment(crops.float() / 255))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, self._target[rows.cpu()].to(logits.device))
+        self.log("train_loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
+        """Collects log-odds."""
+        crops, rows = batch
+        self._log_odds.update(zip(rows.tolist(), self.logits(crops.float() / 255).tolist(), strict=True))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the EER over all validation images."""
+        log_odds = np.array([self._log_odds[row] for row in range(len(self._log_odds))])
+        self._log_odds.clear()
+        self.log("val_eer", eer(self._val_synthetic, log_odds), prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; the new head may learn faster than the rest."""
+        head = list(self.network.get_classifier().parameters())
+        chosen = {id(parameter) for parameter in head}
+        groups = [
+            {"params": [parameter for parameter in self.network.parameters() if id(parameter) not in chosen]},
+            {"params": head, "lr": self._config.optim.lr * self._config.head_lr_scale},
+        ]
+        return build_optimiser(groups, self._config.optim, int(self.trainer.estimated_stepping_batches))
