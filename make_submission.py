@@ -1,38 +1,26 @@
 """Score the test pairs with a trained run: `python make_submission.py [--run runs/default] [--data_root .]`."""
 
+import argparse
 import sys
 from pathlib import Path
-
-from jsonargparse import auto_cli
 
 from common.errors import KryptoniteError
 from pipeline import Pipeline
 
 
-def main(
-    run: str = "runs/default",
-    data_root: str = ".",
-    out: str | None = None,
-    cache: str = ".cache/crops",
-    device: str = "auto",
-    strict: bool = False,
-) -> int:
-    """Writes submission.csv with every test pair once.
-
-    Args:
-        run: Folder of a finished run.
-        data_root: Folder with test.csv or data/test_public.
-        out: Where to write; submission.csv in the run's folder unless given.
-        cache: Folder of aligned crops.
-        device: auto, cpu or cuda.
-        strict: Exit with 1 when a pair has an unreadable image.
-
-    Returns:
-        Exit status.
-    """
-    target = Path(out or Path(run) / "submission.csv")
+def main() -> int:
+    """Writes submission.csv with every test pair once; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", default="runs/default", help="folder of a finished run")
+    parser.add_argument("--data_root", default=".", help="folder with test.csv or data/test_public")
+    parser.add_argument("--out", help="where to write; submission.csv in the run's folder unless given")
+    parser.add_argument("--cache", default=".cache/crops", help="folder of aligned crops, safe to delete")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a pair has an unreadable image")
+    arguments = parser.parse_args()
+    target = Path(arguments.out or Path(arguments.run) / "submission.csv")
     try:
-        report = Pipeline.load(run, cache=cache, device=device).submit(data_root, target)
+        report = Pipeline.load(arguments.run, cache=arguments.cache, device=arguments.device).submit(arguments.data_root, target)
     except KryptoniteError as error:
         print(f"make_submission.py: {error}", file=sys.stderr)
         return 2
@@ -41,8 +29,8 @@ def main(
     )
     for pair in report.unreadable.itertuples():
         print(f"unreadable, scored lowest: pair {pair.pair_id} ({pair.path_a}, {pair.path_b})", file=sys.stderr)
-    return 1 if strict and len(report.unreadable) else 0
+    return 1 if arguments.strict and len(report.unreadable) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(auto_cli(main, as_positional=False))
+    sys.exit(main())

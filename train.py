@@ -1,16 +1,23 @@
 """Train both branches and the fusion: `python train.py [--config configs/cpu.yaml] [--any.field value]`."""
 
 import sys
+from pathlib import Path
 
 from jsonargparse import auto_cli
 
 from common.errors import KryptoniteError
 from experiment import RunConfig, run_experiment
 
+DEFAULT = Path(__file__).parent / "configs" / "default.yaml"
+
 
 def main() -> int:
     """Parses the configuration, runs the stages, prints the validation figures."""
-    config = auto_cli(RunConfig, as_positional=False, default_config_files=["configs/default.yaml"])
+    arguments = sys.argv[1:]
+    # Not jsonargparse's default_config_files: those would shine through every field that another --config leaves out.
+    if not any(argument.split("=")[0] == "--config" for argument in arguments):
+        arguments = ["--config", str(DEFAULT), *arguments]
+    config = auto_cli(RunConfig, as_positional=False, args=arguments)
     try:
         metrics = run_experiment(config)
     except KryptoniteError as error:

@@ -23,11 +23,12 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     # mkstemp makes files private (0600); what a run leaves behind is to be read by others as any file is.
+    # Set after the writer is done, since some writers make the file anew.
     umask = os.umask(0)
     os.umask(umask)
     try:
-        os.chmod(temporary, 0o666 & ~umask)
         yield temporary
+        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

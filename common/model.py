@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from common.errors import WeightsError
 from common.files import atomic_path, write_json
 from common.inputs import Crops, InputSpec, to_unit_tensor
+from common.memory import keep_freed_memory
 from common.weights import load_strict, read_state_dict, rebuild_timm
 
 BATCH = 64  # crops per forward pass; about 0.5 GB of activations for a mobile network at 224 pixels
@@ -34,6 +35,7 @@ class CropModel:
     """
 
     def __init__(self, network: torch.nn.Module, blueprint: dict[str, Any], spec: InputSpec, source: str, device: str = "auto"):
+        keep_freed_memory()
         self.device = choose_device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()
         self.blueprint = blueprint

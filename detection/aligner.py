@@ -12,6 +12,7 @@ import torch
 from facenet_pytorch.models.utils.detect_face import detect_face
 
 from common.inputs import CropTemplate
+from common.memory import keep_freed_memory
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
 from detection.warp import estimate_similarity, template_points, warp
 
@@ -57,6 +58,7 @@ class Aligner:
     """
 
     def __init__(self, config: AlignerConfig, templates: Sequence[CropTemplate]):
+        keep_freed_memory()
         self.config = config
         self.templates = list(templates)
         device = config.device

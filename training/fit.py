@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from common.errors import MetricError
 from common.files import write_json
+from common.memory import keep_freed_memory
 from training.ranks import ranks, wait_for_all
 
 MONITOR = "val_eer"
@@ -93,6 +94,7 @@ def fit(
         Scores of the start and of what was kept.
     """
     began = time.perf_counter()
+    keep_freed_memory()
     _own_folder(folder, version)
     pl.seed_everything(seed, workers=True, verbose=False)
     # Lightning's hints on workers and loggers are decided here already; its startup table of devices helps nobody.
