@@ -14,9 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from liveness.config import LivenessConfig
-from liveness.detector import Detector
-from liveness.train import train_detector
 
 from common.errors import DataError
 from common.files import fingerprint, sha256_file, write_json, write_text
@@ -29,6 +26,9 @@ from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from evaluation.metrics import bootstrap_interval, detector_metrics, eer_threshold, spoof_aware_eers
 from fusion.fuse import FUSERS, cross_fit, fit_fuser, save_fuser
+from liveness.config import LivenessConfig
+from liveness.detector import Detector
+from liveness.train import train_detector
 from pipeline import Pipeline
 from recognition.config import RecognitionConfig
 from recognition.recogniser import Recogniser

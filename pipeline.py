@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from liveness.detector import Detector
 
 from common.errors import DataError
 from common.images import read_rgb
@@ -18,6 +17,7 @@ from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from fusion.fuse import load_fuser
+from liveness.detector import Detector
 from recognition.recogniser import Recogniser
 
 CHUNK = 512  # images whose crops are in memory at once

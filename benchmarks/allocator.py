@@ -1,4 +1,4 @@
-"""What `keep_freed_memory` gains: images/s of EfficientNet-Lite0 at 224 pixels on the CPU, each setting in processes of its own, interleaved.
+"""What `keep_freed_memory` gains: images/s of EfficientNet-Lite0 at 224 pixels on the CPU, settings interleaved in processes of their own.
 
 python -m benchmarks.allocator [rounds]
 """

@@ -11,8 +11,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 def keep_freed_memory() -> bool:
     """Lets glibc keep freed blocks for reuse instead of returning every large one to the system; once per process.
 
-    torch allocates and frees activations of many megabytes on each CPU batch; mapping and zeroing those pages anew costs more than half of a
-    mobile network's time at batches of 64 (`benchmarks/allocator.py` measures it). The peak stays what it was; it is held until the end.
+    torch allocates and frees activations of many megabytes on each CPU batch; mapping and zeroing those pages anew costs more than half of
+    a mobile network's time at batches of 64 (`benchmarks/allocator.py` measures it). The peak stays what it was, held until the end.
 
     Returns:
         Whether the C library has this setting; elsewhere (macOS, musl) nothing is changed.

@@ -43,10 +43,10 @@ class DemoConfig:
         seed: Of everything.
     """
 
-    people: int = 120
+    people: int = 160
     test_people: int = 50
     photos: int = 8
-    forgeries: int = 6
+    forgeries: int = 8
     withheld: str = "face_swap"
     pairs: int = 2000
     spread: float = 0.35
@@ -166,12 +166,12 @@ class _Studio:
             photo = photo[:, ::-1]
         photo = cv2.warpAffine(np.ascontiguousarray(photo), matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         light = (photo / 255.0) ** generator.uniform(0.8, 1.2) * generator.uniform(0.9, 1.1) * generator.uniform(0.95, 1.05, 3)
-        if generator.random() < 0.3:
-            light = cv2.GaussianBlur(light, (0, 0), generator.uniform(0.4, 0.9))
-        light = light + generator.normal(0, generator.uniform(0.003, 0.015), light.shape)
+        if generator.random() < 0.2:
+            light = cv2.GaussianBlur(light, (0, 0), generator.uniform(0.4, 0.7))
+        light = light + generator.normal(0, generator.uniform(0.002, 0.008), light.shape)
         buffer = io.BytesIO()
         pixels = (np.clip(light, 0, 1) * 255).round().astype(np.uint8)
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=int(generator.integers(80, 96)))
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=int(generator.integers(85, 96)))
         return buffer.getvalue()
 
 

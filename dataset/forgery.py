@@ -77,12 +77,12 @@ def self_blend(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Ge
     height, width = photo.shape[:2]
     side = max(height, width)
     centre = tuple(map(float, landmarks.mean(0)))
-    matrix = cv2.getRotationMatrix2D(centre, generator.uniform(-3, 3), generator.uniform(0.95, 1.05))
-    matrix[:, 2] += generator.uniform(-0.02, 0.02, 2) * side
+    matrix = cv2.getRotationMatrix2D(centre, generator.uniform(-4, 4), generator.uniform(0.93, 1.07))
+    matrix[:, 2] += generator.uniform(-0.025, 0.025, 2) * side
     copy = cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
-    copy = copy * generator.uniform(0.85, 1.15, 3) + generator.uniform(-14, 14, 3)
+    copy = copy * generator.uniform(0.8, 1.2, 3) + generator.uniform(-16, 16, 3)
     if generator.random() < 0.5:
-        copy += generator.uniform(0.5, 1.5) * (copy - cv2.GaussianBlur(copy, (0, 0), 1.5))
+        copy += generator.uniform(1, 2) * (copy - cv2.GaussianBlur(copy, (0, 0), 1.5))
     else:
         copy = cv2.GaussianBlur(copy, (0, 0), generator.uniform(0.6, 1.2))
     mask = face_mask(landmarks, height, width, generator.uniform(0.75, 1.1)).astype(np.float32) / 255
@@ -91,13 +91,13 @@ def self_blend(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Ge
     flow *= 0.04 * side / max(float(np.abs(flow).max()), 1e-6)
     grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     mask = cv2.remap(mask, grid_x + flow[..., 0], grid_y + flow[..., 1], cv2.INTER_LINEAR)
-    mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(1, 4))[..., None] * generator.choice([0.6, 0.8, 1.0])
+    mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(1, 2.5))[..., None] * generator.choice([0.75, 1.0])
     return np.clip(photo * (1 - mask) + copy * mask, 0, 255).astype(np.uint8)
 
 
 def resynthesise(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Renders the face anew at half resolution or less, as a decoder would: detail is lost, and upsampling by transposed convolution with
-    an uneven kernel leaves its periodic trace in the spectrum (Odena et al. 2016; Durall et al. 2020).
+    """Renders the face anew at a fifth or a sixth of its resolution, as a small decoder would: detail is lost, and upsampling by
+    transposed convolution with an uneven kernel leaves its periodic trace in the spectrum (Odena et al. 2016; Durall et al. 2020).
 
     Args:
         photo: RGB uint8, H×W×3.
@@ -108,16 +108,16 @@ def resynthesise(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.
         RGB uint8, H×W×3.
     """
     height, width = photo.shape[:2]
-    stride = int(generator.choice([2, 3]))
+    stride = int(generator.choice([5, 6]))
     small = cv2.resize(photo, (-(-width // stride), -(-height // stride)), interpolation=cv2.INTER_AREA).astype(np.float32)
     stuffed = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
     stuffed[::stride, ::stride] = small * stride**2
     ramp = np.concatenate([np.arange(1, stride + 1), np.arange(stride - 1, 0, -1)]).astype(np.float32)
-    kernel = np.outer(ramp, ramp) * generator.uniform(0.92, 1.08, (len(ramp), len(ramp)))
+    kernel = np.outer(ramp, ramp) * generator.uniform(0.5, 1.5, (len(ramp), len(ramp)))
     # Anchored at the stuffed sample's own cell centre, so that the rendering does not move.
     rendered = cv2.filter2D(stuffed, -1, (kernel / kernel.sum()).astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
     shift = np.float32([[1, 0, (stride - 1) / 2], [0, 1, (stride - 1) / 2]])
     rendered = cv2.warpAffine(rendered, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    rendered += generator.uniform(0.3, 0.8) * (rendered - cv2.GaussianBlur(rendered, (0, 0), 2.0))
+    rendered += generator.uniform(0.5, 1.2) * (rendered - cv2.GaussianBlur(rendered, (0, 0), stride / 2))
     mask = cv2.GaussianBlur(face_mask(landmarks, height, width, 1.1).astype(np.float32) / 255, (0, 0), 3)[..., None]
     return np.clip(photo * (1 - mask) + rendered * mask, 0, 255).astype(np.uint8)

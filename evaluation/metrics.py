@@ -41,6 +41,11 @@ def error_curves(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.n
     return threshold, fmr, 1 - tar
 
 
+def _nearest(fmr: np.ndarray, fnmr: np.ndarray) -> int:
+    """Where both rates are closest; of two points on either side of the crossing the stricter, not the one that rounding favours."""
+    return int(np.argmin(np.round(np.abs(fnmr - fmr), 12)))
+
+
 def eer_challenge(label: np.ndarray, score: np.ndarray) -> float:
     """The platform's EER: FNR at the index of the smallest |FNR − FPR| of scikit-learn's ROC curve, 0..1.
 
@@ -55,14 +60,14 @@ def eer_challenge(label: np.ndarray, score: np.ndarray) -> float:
 def eer(label: np.ndarray, score: np.ndarray) -> float:
     """Equal error rate: the mean of FNMR and FMR where they are closest, 0..1. See `error_curves` for errors."""
     _, fmr, fnmr = error_curves(label, score)
-    nearest = np.argmin(np.abs(fnmr - fmr))
+    nearest = _nearest(fmr, fnmr)
     return float((fmr[nearest] + fnmr[nearest]) / 2)
 
 
 def eer_threshold(label: np.ndarray, score: np.ndarray) -> float:
     """The score at which `eer` is read: accept when score ≥ it. See `error_curves` for errors."""
     threshold, fmr, fnmr = error_curves(label, score)
-    nearest = int(np.argmin(np.abs(fnmr - fmr)))
+    nearest = _nearest(fmr, fnmr)
     # The curve begins at +inf, where nothing is accepted; no stored threshold may be that.
     return float(threshold[max(nearest, 1)])
 
@@ -106,12 +111,11 @@ def detector_metrics(is_synthetic: np.ndarray, log_odds: np.ndarray) -> dict[str
     Raises:
         MetricError: A class is missing or a value is not finite.
     """
-    threshold, flagged_bona_fide, missed_attacks = error_curves(is_synthetic, log_odds)
-    del threshold
+    _, flagged_bona_fide, missed_attacks = error_curves(is_synthetic, log_odds)
     return {
         "eer": eer(is_synthetic, log_odds),
         "auc": float(roc_auc_score(np.asarray(is_synthetic).astype(bool), log_odds)),
-        "bpcer20": float(flagged_bona_fide[missed_attacks <= 0.05].min()),
+        "bpcer20": float(flagged_bona_fide[missed_attacks <= 0.05 + 1e-12].min()),
     }
 
 
@@ -132,7 +136,7 @@ def weighted_eer(positive: np.ndarray, weight: np.ndarray, starts: np.ndarray) -
         return float("nan")
     fnmr = np.append(1.0, 1 - accepted_positive / accepted_positive[-1])
     fmr = np.append(0.0, accepted_negative / accepted_negative[-1])
-    nearest = np.argmin(np.abs(fnmr - fmr))
+    nearest = _nearest(fmr, fnmr)
     return float((fmr[nearest] + fnmr[nearest]) / 2)
 
 

@@ -1,0 +1,49 @@
+"""Faces to test on: generated ones, so that no real person's photo is needed."""
+
+import os
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.demo import LATENT, load_generator
+
+
+@pytest.fixture(scope="session")
+def faces() -> list[np.ndarray]:
+    """Eight generated people, one 160-pixel photo each, RGB uint8."""
+    generator = np.random.default_rng(4)
+    latents = torch.from_numpy(generator.standard_normal((8, LATENT)).astype(np.float32))
+    with torch.inference_mode():
+        images = load_generator()(latents[:, :, None, None])
+    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return [cv2.resize(image, (160, 160), interpolation=cv2.INTER_CUBIC) for image in pixels]
+
+
+@pytest.fixture
+def save():
+    """Writes an RGB array as an image file, making its folder."""
+
+    def write(path, pixels):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def folders(tmp_path, save):
+    """The challenge's folder layout with 10 people of 3 genuine and 2 `k_` noise images, and 4 test pairs."""
+    generator = np.random.default_rng(0)
+    for person in range(10):
+        for name in ("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"):
+            save(tmp_path / "data/train/images" / f"{person:08d}" / name, generator.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    for pair in range(4):
+        for name in ("0.jpg", "1.jpg"):
+            save(tmp_path / "data/test_public/images" / f"{pair:08d}" / name, generator.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    return tmp_path

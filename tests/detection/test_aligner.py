@@ -1,0 +1,107 @@
+"""The aligner on generated faces: any sizes, no face, several faces, tight crops; the traps of MTCNN in batches."""
+
+import cv2
+import numpy as np
+import pytest
+
+from common.inputs import CropTemplate
+from detection.aligner import Aligner, AlignerConfig, choose_face
+from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
+from detection.warp import template_points
+
+RECOGNITION, LIVENESS = CropTemplate(112), CropTemplate(160, 0.3)
+
+
+@pytest.fixture(scope="module")
+def aligner():
+    return Aligner(AlignerConfig(device="cpu"), [RECOGNITION, LIVENESS])
+
+
+def scene(face, height=400, width=500, at=(120, 170)):
+    picture = np.full((height, width, 3), 90, np.uint8)
+    picture[at[0] : at[0] + face.shape[0], at[1] : at[1] + face.shape[1]] = face
+    return picture
+
+
+def test_images_of_any_size_and_kind_in_one_batch(aligner, faces):
+    blank = np.zeros((120, 90, 3), np.uint8)
+    images = [faces[0], scene(faces[1]), blank, faces[2], np.zeros((7, 5, 3), np.uint8), scene(faces[3], 1500, 900)]
+    result = aligner(images)
+    assert result.status[2] == result.status[4] == CENTRE_CROP
+    assert all(result.status[row] != CENTRE_CROP for row in (0, 1, 3, 5))
+    for template in (RECOGNITION, LIVENESS):
+        crops = result.crops_for(template)
+        assert crops.pixels.shape == (6, template.size, template.size, 3) and crops.pixels.dtype == np.uint8
+    assert result.landmarks.shape == (6, 5, 2) and result.boxes.shape == (6, 4)
+    assert (result.confidence[[2, 4]] == 0).all() and (result.confidence[[0, 1, 3, 5]] > 0.6).all()
+
+
+def test_a_photo_gives_the_same_face_in_any_batch(aligner, faces):
+    together, alone = aligner([*faces, scene(faces[0])]), aligner([faces[5]])
+    assert together.status[5] == alone.status[0]
+    assert together.landmarks[5] == pytest.approx(alone.landmarks[0], abs=0.05)
+
+
+def test_an_empty_batch_is_an_empty_answer(aligner):
+    result = aligner([])
+    assert result.crops_for(RECOGNITION).pixels.shape == (0, 112, 112, 3) and result.status == []
+
+
+def test_landmarks_land_on_the_template(aligner, faces):
+    moved = aligner([scene(faces[0])])
+    again = aligner([scene(moved.crops[LIVENESS][0], at=(100, 100))])
+    found = again.landmarks[0] - 100
+    assert np.abs(found - template_points(LIVENESS)).max() < 8  # pixels of 160: MTCNN finds on the crop what it was cut by
+
+
+def test_the_place_in_the_photo_is_found(aligner, faces):
+    near, far = aligner([scene(faces[0], at=(20, 30))]), aligner([scene(faces[0], at=(220, 300))])
+    assert far.landmarks[0] - near.landmarks[0] == pytest.approx(np.tile([270.0, 200.0], (5, 1)), abs=6)
+
+
+def test_the_central_face_wins_over_a_larger_bystander():
+    boxes = np.array([[180, 130, 320, 270], [0, 0, 160, 160]], float)  # the one at the rim is larger
+    assert choose_face(boxes, (400, 500)) == 0
+    assert choose_face(boxes[::-1], (400, 500)) == 1
+    # A speck in the very middle is no subject beside a much larger face not far from it.
+    assert choose_face(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500)) == 1
+
+
+def test_the_central_face_is_the_one_that_is_cut(aligner, faces):
+    picture = scene(faces[0], at=(120, 170))
+    picture[0:160, 0:160] = faces[1]
+    box = aligner([picture]).boxes[0]
+    assert 170 <= (box[0] + box[2]) / 2 <= 330 and 120 <= (box[1] + box[3]) / 2 <= 280
+
+
+def test_a_small_face_is_found_at_the_smaller_size(faces):
+    small = scene(cv2.resize(faces[0], (56, 56), interpolation=cv2.INTER_AREA), 200, 200, at=(80, 80))
+    result = Aligner(AlignerConfig(min_face=90, retry_min_face=20, device="cpu"), [RECOGNITION])([small])
+    assert result.status == [FOUND_SMALL]
+    assert 80 < result.landmarks[0].mean() < 136
+
+
+def test_a_tight_crop_is_found_by_padding_and_its_landmarks_are_not_stretched(aligner, faces):
+    whole = aligner([faces[0]])
+    x1, y1, x2, y2 = whole.boxes[0]
+    dx, dy = round(x1 + 0.12 * (x2 - x1)), round(y1 + 0.12 * (y2 - y1))
+    tight = faces[0][dy : round(y2 - 0.06 * (y2 - y1)), dx : round(x2 - 0.12 * (x2 - x1))]
+    result = aligner([tight])
+    assert result.status == [FOUND_PADDED]
+    assert np.abs(result.landmarks[0] + [dx, dy] - whole.landmarks[0]).max() < 6
+
+
+def test_a_large_photo_is_searched_small_but_cut_from_the_original(aligner, faces):
+    big = np.kron(scene(faces[0]), np.ones((4, 4, 1), np.uint8))
+    result, reference = aligner([big]), aligner([scene(faces[0])])
+    assert result.status == [FOUND]
+    assert result.landmarks[0] / 4 == pytest.approx(reference.landmarks[0], abs=6)
+    # Blocks of four equal pixels, as only the original has them; from a searched copy they would come blurred.
+    assert result.crops[RECOGNITION].std() > 0.9 * reference.crops[RECOGNITION].std()
+
+
+def test_settings_name_what_decides_a_crop_and_not_the_device():
+    settings = Aligner(AlignerConfig(device="cpu"), [LIVENESS, RECOGNITION]).settings
+    assert settings == Aligner(AlignerConfig(batch_size=3), [RECOGNITION, LIVENESS]).settings
+    assert settings != Aligner(AlignerConfig(pad=0.4), [RECOGNITION, LIVENESS]).settings
+    assert settings != Aligner(AlignerConfig(), [RECOGNITION]).settings

@@ -1,0 +1,68 @@
+"""Similarity estimation and sampling against closed forms and OpenCV."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.inputs import CropTemplate
+from detection.warp import ARCFACE_112, estimate_similarity, template_points, warp
+
+
+@given(st.floats(-3, 3), st.floats(0.05, 20), st.floats(-500, 500), st.floats(-500, 500))
+def test_a_known_similarity_is_recovered(angle, scale, x, y):
+    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    moved = ARCFACE_112 @ rotation.T + [x, y]
+    matrix = estimate_similarity(ARCFACE_112, moved)
+    assert matrix == pytest.approx(np.hstack([rotation, [[x], [y]]]), abs=1e-3)
+
+
+def test_noisy_landmarks_give_the_least_squares_similarity():
+    noisy = ARCFACE_112 * 1.7 + 20 + np.random.default_rng(0).normal(0, 3, (5, 2))
+    # A similarity is linear in (a, b, x, y): u = a·x − b·y + tx, v = b·x + a·y + ty.
+    rows = np.concatenate([[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in noisy])
+    a, b, tx, ty = np.linalg.lstsq(rows, ARCFACE_112.ravel(), rcond=None)[0]
+    assert estimate_similarity(noisy, ARCFACE_112) == pytest.approx(np.array([[a, -b, tx], [b, a, ty]]), abs=1e-4)
+
+
+def test_mirrored_landmarks_never_give_a_reflection():
+    matrix = estimate_similarity(ARCFACE_112 * [-1, 1], ARCFACE_112)
+    assert np.linalg.det(matrix[:, :2]) > 0
+
+
+def test_a_margin_pulls_the_points_in_and_keeps_their_shape():
+    plain, wide = template_points(CropTemplate(112)), template_points(CropTemplate(224, 0.5))
+    assert plain == pytest.approx(ARCFACE_112)
+    # 112 pixels with half a side added on each side make 224: the points keep their distances and move by 56.
+    assert wide == pytest.approx(ARCFACE_112 + 56)
+
+
+def test_both_crops_show_the_same_place():
+    image = np.zeros((200, 200, 3), np.uint8)
+    points = ARCFACE_112 * 0.8 + 40
+    cv2.circle(image, tuple(int(v) for v in points[2].round()), 4, (255, 255, 255), -1)
+    for template in (CropTemplate(112), CropTemplate(224, 0.3)):
+        crop = warp(image, estimate_similarity(points, template_points(template)), template.size)
+        rows, columns = np.nonzero(crop[..., 0] > 128)
+        assert [columns.mean(), rows.mean()] == pytest.approx(template_points(template)[2], abs=1)
+
+
+def test_without_shrinking_it_is_opencvs_warp():
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    matrix = np.array([[0.9, -0.2, 5], [0.2, 0.9, -3]])
+    assert np.array_equal(warp(image, matrix, 64), cv2.warpAffine(image, matrix, (64, 64), borderMode=cv2.BORDER_REFLECT_101))
+
+
+def test_a_far_finer_photo_is_averaged_not_aliased():
+    # A one-pixel chessboard is grey at a sixteenth of its size; bilinear sampling alone picks single squares.
+    board = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    crop = warp(board, np.array([[1 / 16, 0, 0], [0, 1 / 16, 0]]), 30)
+    assert crop.min() > 100 and crop.max() < 155
+
+
+def test_shrinking_first_does_not_move_the_picture():
+    ramp = np.tile(np.arange(800, dtype=np.float32)[None, :, None] / 800 * 255, (800, 1, 3)).astype(np.uint8)
+    crop = warp(ramp, np.array([[0.125, 0, 0], [0, 0.125, 0]]), 90)
+    expected = (np.arange(90) * 8) / 800 * 255
+    assert np.abs(crop[40, 5:85, 0] - expected[5:85]).max() < 2.5

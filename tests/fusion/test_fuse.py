@@ -1,0 +1,132 @@
+"""Every fusion: fit, order, symmetry, save and load; the non-linear one against its formula."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.errors import ConfigError, DataError, MetricError
+from evaluation.metrics import spoof_aware_eers
+from fusion.calibration import fit_calibration
+from fusion.fuse import FUSERS, NonLinearLLR, cross_fit, fit_fuser, load_fuser, save_fuser
+
+
+def evidence(count=3000, seed=0):
+    """Two branches that each tell one thing: similarity the person, log-odds the forgery."""
+    generator = np.random.default_rng(seed)
+    kind = generator.choice(["same", "different", "synthetic"], count, p=[0.5, 0.25, 0.25])
+    similarity = generator.normal(np.where(kind == "different", 0.1, 0.6), 0.12)
+    odds_a = generator.normal(-2, 1.5, count)
+    odds_b = generator.normal(np.where(kind == "synthetic", 2.0, -2.0), 1.5)
+    flip = generator.random(count) < 0.5
+    people = generator.integers(0, 40, count)
+    others = np.where(kind == "different", (people + generator.integers(1, 40, count)) % 40, people)
+    return similarity, np.where(flip, odds_b, odds_a), np.where(flip, odds_a, odds_b), kind, people, others
+
+
+@pytest.mark.parametrize("name", FUSERS)
+def test_a_fusion_fits_scores_saves_and_loads_to_the_bit(name, tmp_path):
+    similarity, odds_a, odds_b, kind, *_ = evidence()
+    fuser = fit_fuser(name, similarity, odds_a, odds_b, kind)
+    score = fuser.score(similarity, odds_a, odds_b)
+    assert score.dtype == np.float32 and np.isfinite(score).all()
+    save_fuser(tmp_path / "fusion.json", fuser, 0.25)
+    judge = load_fuser(tmp_path / "fusion.json")
+    assert judge.threshold == 0.25
+    assert np.array_equal(judge.fuser.score(similarity, odds_a, odds_b), score)
+    assert np.array_equal(fuser.score(similarity, odds_b, odds_a), score)  # which image comes first does not matter
+
+
+@pytest.mark.parametrize("name", [name for name in FUSERS if name != "none"])
+def test_fusions_beat_recognition_alone_on_pairs_they_were_not_fitted_on(name):
+    fuser = fit_fuser(name, *evidence(seed=1)[:4])
+    similarity, odds_a, odds_b, kind, *_ = evidence(seed=2)
+    fused = spoof_aware_eers(kind, fuser.score(similarity, odds_a, odds_b))
+    alone = spoof_aware_eers(kind, similarity)
+    assert fused["eer"] < 0.67 * alone["eer"]
+    assert alone["spf_eer"] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["product", "gate", "calibrated_sum", "llr"])  # by construction; a regression promises nothing
+@settings(max_examples=30)
+@given(similarity=st.floats(-0.9, 0.9), odds=st.floats(-8, 8), more=st.floats(0.01, 5))
+def test_a_more_synthetic_image_never_raises_the_score(name, similarity, odds, more):
+    fuser = FITTED[name]
+    plain, worse = fuser.score(np.array([similarity] * 2), np.array([-1.0] * 2), np.array([odds, odds + more]))
+    assert worse <= plain + 1e-5
+
+
+FITTED = {name: fit_fuser(name, *evidence()[:4]) for name in FUSERS}
+
+
+def test_nonlinear_fusion_is_its_formula():
+    fuser = NonLinearLLR(identity_slope=10.0, identity_intercept=-3.0, genuine_slope=2.0, genuine_intercept=0.5, rho=0.3)
+    similarity, odds_a, odds_b = np.array([0.7, 0.1, 0.6]), np.array([-3.0, -3.0, 4.0]), np.array([-2.0, -1.0, -3.0])
+    identity = 10 * similarity - 3
+    genuine = 2 * -np.maximum(odds_a, odds_b) + 0.5  # the lower of both images' genuine evidence
+    expected = -np.log(0.7 * np.exp(-identity) + 0.3 * np.exp(-genuine))
+    assert fuser.score(similarity, odds_a, odds_b) == pytest.approx(expected, rel=1e-5)
+
+
+def test_nonlinear_fusion_stays_finite_at_extremes():
+    fuser = NonLinearLLR(50.0, 0.0, 50.0, 0.0, 0.5)
+    assert np.isfinite(fuser.score(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0]))).all()
+
+
+def test_calibrated_scores_are_log_likelihood_ratios():
+    # Two unit Gaussians at ±1: the true LLR of score x is 2x, whatever the share of each class.
+    generator = np.random.default_rng(0)
+    target = np.arange(40_000) < 10_000
+    score = generator.normal(np.where(target, 1.0, -1.0))
+    calibration = fit_calibration(target, score)
+    assert calibration.slope == pytest.approx(2, rel=0.05)
+    assert calibration.intercept == pytest.approx(0, abs=0.05)
+
+
+def test_calibration_never_turns_the_order_around():
+    target = np.array([True, True, False, False])
+    assert fit_calibration(target, np.array([0.0, 1.0, 2.0, 3.0])).slope == 0
+    with pytest.raises(MetricError):
+        fit_calibration(np.ones(3, bool), np.arange(3.0))
+
+
+def test_cross_fitting_never_scores_by_a_fit_on_the_same_people(monkeypatch):
+    _, odds_a, odds_b, kind, people, others = evidence(1500)
+    row = np.arange(1500.0)  # in the similarity's place: tells which pairs were used
+    seen = np.zeros(1500, int)
+
+    class Spy:
+        def __init__(self, fitted_on):
+            self.fitted_on = fitted_on
+
+        def score(self, rows, *_):
+            held, fitted = rows.astype(int), self.fitted_on.astype(int)
+            assert not {*people[held], *others[held]} & {*people[fitted], *others[fitted]}
+            seen[held] += 1
+            return np.zeros(len(rows))
+
+    monkeypatch.setattr("fusion.fuse.fit_fuser", lambda name, rows, *_: Spy(rows))
+    cross_fit("llr", row, odds_a, odds_b, kind, people, others, folds=5)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("bad", [np.array([np.nan, 0.1]), np.array([0.1])])
+def test_unfit_evidence_is_refused(bad):
+    with pytest.raises(DataError):
+        FITTED["llr"].score(bad, np.zeros(2), np.zeros(2))
+
+
+def test_unknown_names_missing_kinds_and_damaged_files_are_typed_errors(tmp_path):
+    similarity, odds_a, odds_b, kind, *_ = evidence(100)
+    with pytest.raises(ConfigError, match="llr"):
+        fit_fuser("magic", similarity, odds_a, odds_b, kind)
+    for name in ("llr", "multinomial"):
+        with pytest.raises(MetricError):
+            fit_fuser(name, similarity, odds_a, odds_b, np.full(100, "same"))
+    with pytest.raises(ConfigError, match="3 folds"):
+        cross_fit("llr", similarity, odds_a, odds_b, kind, kind, kind, folds=2)
+    (tmp_path / "fusion.json").write_text(json.dumps({"name": "llr"}))
+    with pytest.raises(DataError, match=r"fusion\.json"):
+        load_fuser(tmp_path / "fusion.json")
