@@ -76,9 +76,10 @@ def from_adaface(state: dict[str, torch.Tensor], depth: int) -> dict[str, torch.
     """
     place = [f"layer{stage}.{index}" for stage, blocks in enumerate(DEPTHS[depth], 1) for index in range(blocks)]
     renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("head."):
+    for published, tensor in state.items():
+        if published.startswith("head."):
             continue
+        name = published.removeprefix("model.")
         block = re.fullmatch(r"body\.(\d+)\.(res_layer|shortcut_layer)\.(\d)\.(\w+)", name)
         if block and int(block[1]) < len(place):
             inside = _INSIDE[block[3]] if block[2] == "res_layer" else f"downsample.{block[3]}"

@@ -1,5 +1,6 @@
 """The crop cache: by content, never half-written, never a crop of what could not be read."""
 
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -18,10 +19,8 @@ TEMPLATE = CropTemplate(16)
 class Counting:
     """In the aligner's place: cuts the corner and counts what it was asked for."""
 
-    settings = {"revision": 0}
-
     def __init__(self):
-        self.asked = 0
+        self.asked, self.settings = 0, {"revision": 0}
 
     def __call__(self, images):
         self.asked += len(images)
@@ -38,7 +37,7 @@ def photos(tmp_path, save):
 
 def test_every_content_is_aligned_once(tmp_path, photos, save):
     copy = tmp_path / "copy.png"
-    copy.write_bytes(open(photos[0], "rb").read())
+    shutil.copy(photos[0], copy)
     aligner = Counting()
     cache = FaceCache(tmp_path / "cache", aligner)
     rows = cache.ensure([*photos, str(copy), photos[0]])
