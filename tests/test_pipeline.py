@@ -1,0 +1,125 @@
+"""The pipeline object: looks once, scores every pair, reports what could not be read, sees what training saw."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from common.errors import DataError, ImageReadError
+from common.inputs import Crops, CropTemplate
+from dataset.submission import read_submission
+from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
+from liveness.config import LivenessConfig
+from liveness.train import DetectorModule
+from pipeline import Pipeline
+from recognition.config import RecognitionConfig
+from recognition.train import RecognitionModule
+from tests.tiny import write_run
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    return Pipeline.load(write_run(tmp_path / "run"), cache=tmp_path / "cache", device="cpu")
+
+
+@pytest.fixture
+def photos(tmp_path, faces, save):
+    return [str(save(tmp_path / "photos" / f"{n}.png", face)) for n, face in enumerate(faces)]
+
+
+def test_verify_answers_with_all_it_knows(pipeline, photos):
+    answer = pipeline.verify(photos[0], photos[1])
+    assert answer.accepted == (answer.score >= answer.threshold) and answer.threshold == 0.1
+    assert -1 <= answer.similarity <= 1 and all(0 <= p <= 1 for p in answer.synthetic_probability)
+    assert all(status in (FOUND, FOUND_PADDED, CENTRE_CROP) for status in answer.status)
+    x1, y1, x2, y2 = answer.boxes[0]
+    assert 0 <= x1 < x2 <= 170 and -10 <= y1 < y2 <= 180 and answer.seconds > 0
+    assert pipeline.verify(photos[1], photos[0]).score == pytest.approx(answer.score, abs=1e-5)
+    assert pipeline.verify(photos[0], photos[0]).similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_verify_and_the_pair_list_agree(pipeline, photos):
+    pairs = pd.DataFrame({"pair_id": ["00000000"], "path_a": [photos[0]], "path_b": [photos[1]]})
+    scored, _ = pipeline.score_pairs(pairs)
+    assert scored["score"][0] == pytest.approx(pipeline.verify(photos[0], photos[1]).score, abs=1e-5)
+
+
+def test_verify_names_the_image_that_cannot_be_read(pipeline, photos, tmp_path):
+    with pytest.raises(ImageReadError, match=r"gone\.jpg"):
+        pipeline.verify(photos[0], tmp_path / "gone.jpg")
+
+
+def test_every_distinct_image_is_looked_at_once(pipeline, photos, monkeypatch):
+    seen = {"embed": 0, "log_odds": 0}
+    for part, name in ((pipeline.recogniser, "embed"), (pipeline.detector, "log_odds")):
+        call = getattr(part, name)
+        monkeypatch.setattr(
+            part, name, lambda crops, call=call, name=name: seen.update({name: seen[name] + len(crops.pixels)}) or call(crops)
+        )
+    combinations = [(a, b) for a in photos[:4] for b in photos[:4]]
+    pairs = pd.DataFrame([(f"{n:08d}", a, b) for n, (a, b) in enumerate(combinations)], columns=["pair_id", "path_a", "path_b"])
+    scored, looks = pipeline.score_pairs(pairs)
+    assert seen == {"embed": 4, "log_odds": 4} and len(looks.paths) == 4 and len(scored) == 16
+
+
+def test_scores_do_not_depend_on_the_order_of_pairs(pipeline, photos):
+    pairs = pd.DataFrame([(f"{n:08d}", photos[n], photos[7 - n]) for n in range(8)], columns=["pair_id", "path_a", "path_b"])
+    first, _ = pipeline.score_pairs(pairs)
+    second, _ = pipeline.score_pairs(pairs.sample(frac=1, random_state=0))
+    merged = first.merge(second, on="pair_id")
+    assert merged["score_x"].to_numpy() == pytest.approx(merged["score_y"].to_numpy(), abs=1e-5)
+
+
+def test_a_pair_with_an_unreadable_image_scores_below_all_others_and_is_listed(pipeline, tmp_path, faces, save):
+    for pair in range(4):
+        for name in (0, 1):
+            save(tmp_path / f"data/test_public/images/{pair:08d}/{name}.jpg", faces[(2 * pair + name) % 8])
+    (tmp_path / "data/test_public/images/00000001/1.jpg").write_bytes(b"broken")
+    (tmp_path / "data/test_public/images/00000003/0.jpg").unlink()
+    report = pipeline.submit(tmp_path, tmp_path / "submission.csv")
+    table = read_submission(tmp_path / "submission.csv")
+    assert table["pair_id"].tolist() == [f"{n:08d}" for n in range(4)]
+    assert report.unreadable["pair_id"].tolist() == ["00000001", "00000003"]
+    scores = table.set_index("pair_id")["similarity"]
+    assert scores[["00000001", "00000003"]].max() < scores[["00000000", "00000002"]].min()
+    assert np.isfinite(scores).all() and report.pairs == 4 and report.images == 8
+
+
+def test_all_images_unreadable_is_still_a_whole_submission(pipeline, tmp_path):
+    for name in (0, 1):
+        path = tmp_path / f"data/test_public/images/00000000/{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert len(pipeline.submit(tmp_path, tmp_path / "s.csv").unreadable) == 1
+    assert len(read_submission(tmp_path / "s.csv")) == 1
+
+
+def test_an_unfinished_run_names_what_is_missing(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "fusion.json").unlink()
+    with pytest.raises(DataError, match=r"fusion\.json missing"):
+        Pipeline.load(run)
+
+
+def test_training_and_scoring_see_a_crop_alike(pipeline):
+    """RGB in training and BGR in inference, or two normalisations, would show here."""
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+    recogniser, detector = pipeline.recogniser, pipeline.detector
+    module = RecognitionModule(
+        RecognitionConfig(embedding_dim=16),
+        recogniser.network,
+        recogniser.spec,
+        np.zeros(4),
+        np.zeros(4),
+        1,
+        np.zeros((1, 2), int),
+        np.ones(1),
+    ).eval()
+    with torch.inference_mode():
+        trained = module.embed(tensor).numpy()
+        logits = (
+            DetectorModule(LivenessConfig(), detector.network, detector.spec, np.zeros(4), np.zeros(4)).eval().logits(tensor.float() / 255)
+        )
+    assert recogniser.embed(Crops(pixels, CropTemplate(32))) == pytest.approx(trained, abs=1e-5)
+    assert detector.log_odds(Crops(pixels, CropTemplate(32, 0.2))) == pytest.approx(logits.numpy(), abs=1e-5)

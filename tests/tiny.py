@@ -1,0 +1,52 @@
+"""The smallest system that is whole: scratch networks of some thousand weights, for tests of everything around them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from common.inputs import CropTemplate, InputSpec
+from common.weights import BackboneConfig, build_timm
+from fusion.fuse import fit_fuser, save_fuser
+from liveness.detector import Detector
+from recognition.backbones import build_backbone
+from recognition.recogniser import Recogniser
+
+BACKBONE = BackboneConfig("test_efficientnet", "scratch")
+FIT = {"epochs": 2, "workers": 0, "accelerator": "cpu"}
+CONFIG = {
+    "aligner": {"device": "cpu"},
+    "data": {"pairs": {"count": 24}},
+    "recognition": {
+        "backbone": {"name": BACKBONE.name, "weights": BACKBONE.weights},
+        "embedding_dim": 16,
+        "template": {"size": 32},
+        "people_per_batch": 4,
+        "photos_per_person": 2,
+        "spoof_weight": 0.1,
+        "fit": FIT,
+    },
+    "liveness": {
+        "backbone": {"name": BACKBONE.name, "weights": BACKBONE.weights},
+        "template": {"size": 32, "margin": 0.2},
+        "pairs_per_batch": 4,
+        "fit": {**FIT, "epochs": 4, "ema_decay": 0.9, "patience": 9},
+    },
+    "fusion": {"folds": 3, "resamples": 20},
+}
+
+
+def write_run(run: Path) -> Path:
+    """A finished run with untrained networks."""
+    torch.manual_seed(0)
+    recogniser = build_backbone(BACKBONE, 16)
+    Recogniser(recogniser.network, recogniser.blueprint, InputSpec(CropTemplate(32)), "scratch", "cpu").save(run / "recognition")
+    detector = build_timm(BACKBONE, 1)
+    Detector(detector.network, detector.blueprint, InputSpec(CropTemplate(32, 0.2)), "scratch", "cpu").save(run / "liveness")
+    generator = np.random.default_rng(0)
+    kind = np.repeat(["same", "different", "synthetic"], 20)
+    fuser = fit_fuser("llr", generator.normal(kind != "different"), generator.normal(size=60), generator.normal(kind == "synthetic"), kind)
+    save_fuser(run / "fusion.json", fuser, 0.1)
+    (run / "config.yaml").write_text(yaml.safe_dump({"aligner": {"min_face": 40}}))
+    return run
