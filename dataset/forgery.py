@@ -113,7 +113,7 @@ def resynthesise(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.
     stuffed = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
     stuffed[::stride, ::stride] = small * stride**2
     ramp = np.concatenate([np.arange(1, stride + 1), np.arange(stride - 1, 0, -1)]).astype(np.float32)
-    kernel = np.outer(ramp, ramp) * generator.uniform(0.5, 1.5, (len(ramp), len(ramp)))
+    kernel = np.outer(ramp, ramp) * generator.uniform(0.65, 1.35, (len(ramp), len(ramp)))
     # Anchored at the stuffed sample's own cell centre, so that the rendering does not move.
     rendered = cv2.filter2D(stuffed, -1, (kernel / kernel.sum()).astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
     shift = np.float32([[1, 0, (stride - 1) / 2], [0, 1, (stride - 1) / 2]])

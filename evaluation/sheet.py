@@ -27,8 +27,9 @@ def draw_sheet(target: Path, images: pd.DataFrame, pairs: pd.DataFrame, threshol
     accepted = pairs[(pairs["kind"] != "same") & (pairs["score"] >= threshold)].nlargest(worst, "score")
     rejected = pairs[(pairs["kind"] == "same") & (pairs["score"] < threshold)].nsmallest(worst, "score")
     bands = [("False accepts", accepted), ("False rejects", rejected)]
-    heights = [1.0] * len(shown) + [1.35] * sum(-(-max(1, len(band)) // (ACROSS // 2)) for _, band in bands)
-    figure = Figure(figsize=(ACROSS * 1.15, sum(heights) * 1.2), dpi=110, layout="constrained")
+    heights = [1.0] * len(shown) + [1.5] * sum(-(-max(1, len(band)) // (ACROSS // 2)) for _, band in bands)
+    figure = Figure(figsize=(ACROSS * 1.2, sum(heights) * 1.2 + 0.4), dpi=110)
+    figure.subplots_adjust(left=0.03, right=0.995, top=0.97, bottom=0.04, wspace=0.03, hspace=0.08)
     grid = figure.subplots(len(heights), ACROSS, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes in grid.flat:
         axes.axis("off")
@@ -51,7 +52,7 @@ def draw_sheet(target: Path, images: pd.DataFrame, pairs: pd.DataFrame, threshol
             synthetic = 1 / (1 + np.exp(-max(pair.log_odds_a, pair.log_odds_b)))
             what = pair.species or pair.kind
             caption = f"{what}: score {pair.score:.2f}\ncosine {pair.similarity:.2f}, synthetic {synthetic:.0%}"
-            grid[line, column].text(0, -0.05, caption, transform=grid[line, column].transAxes, fontsize=7, va="top")
+            grid[line, column].text(0, -0.05, caption, transform=grid[line, column].transAxes, fontsize=7.5, va="top")
         note = f"{title} at threshold {threshold:.2f}, worst first" + ("" if len(band) else ": none")
         grid[row, 0].set_title(note, fontsize=9, loc="left")
         row += -(-max(1, len(band)) // (ACROSS // 2))

@@ -51,11 +51,18 @@ def test_verify_names_the_image_that_cannot_be_read(pipeline, photos, tmp_path):
 
 def test_every_distinct_image_is_looked_at_once(pipeline, photos, monkeypatch):
     seen = {"embed": 0, "log_odds": 0}
-    for part, name in ((pipeline.recogniser, "embed"), (pipeline.detector, "log_odds")):
+
+    def count(part, name):
         call = getattr(part, name)
-        monkeypatch.setattr(
-            part, name, lambda crops, call=call, name=name: seen.update({name: seen[name] + len(crops.pixels)}) or call(crops)
-        )
+
+        def counting(crops):
+            seen[name] += len(crops.pixels)
+            return call(crops)
+
+        monkeypatch.setattr(part, name, counting)
+
+    count(pipeline.recogniser, "embed")
+    count(pipeline.detector, "log_odds")
     combinations = [(a, b) for a in photos[:4] for b in photos[:4]]
     pairs = pd.DataFrame([(f"{n:08d}", a, b) for n, (a, b) in enumerate(combinations)], columns=["pair_id", "path_a", "path_b"])
     scored, looks = pipeline.score_pairs(pairs)
@@ -106,20 +113,11 @@ def test_training_and_scoring_see_a_crop_alike(pipeline):
     pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
     tensor = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
     recogniser, detector = pipeline.recogniser, pipeline.detector
-    module = RecognitionModule(
-        RecognitionConfig(embedding_dim=16),
-        recogniser.network,
-        recogniser.spec,
-        np.zeros(4),
-        np.zeros(4),
-        1,
-        np.zeros((1, 2), int),
-        np.ones(1),
-    ).eval()
+    nobody, no_pairs = np.zeros(4), np.zeros((1, 2), int)
+    config = RecognitionConfig(embedding_dim=16)
+    embedding = RecognitionModule(config, recogniser.network, recogniser.spec, nobody, nobody, 1, no_pairs, np.ones(1)).eval()
+    judging = DetectorModule(LivenessConfig(), detector.network, detector.spec, nobody, nobody).eval()
     with torch.inference_mode():
-        trained = module.embed(tensor).numpy()
-        logits = (
-            DetectorModule(LivenessConfig(), detector.network, detector.spec, np.zeros(4), np.zeros(4)).eval().logits(tensor.float() / 255)
-        )
+        trained, logits = embedding.embed(tensor).numpy(), judging.logits(tensor.float() / 255)
     assert recogniser.embed(Crops(pixels, CropTemplate(32))) == pytest.approx(trained, abs=1e-5)
     assert detector.log_odds(Crops(pixels, CropTemplate(32, 0.2))) == pytest.approx(logits.numpy(), abs=1e-5)
