@@ -25,7 +25,7 @@ from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from evaluation.metrics import bootstrap_interval, detector_metrics, eer_threshold, spoof_aware_eers
-from fusion.fuse import FUSERS, cross_fit, fit_fuser, save_fuser
+from fusion.fuse import FUSERS, cross_fit, fit_fuser, fuser_class, save_fuser
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
@@ -110,6 +110,7 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     Returns:
         What `metrics.json` holds, on the rank that wrote it; an empty dict elsewhere.
     """
+    fuser_class(config.fusion.name)  # a wrong name is told now, not after hours of training
     run = Path(config.run)
     main = ranks()[0] == 0
     if main:

@@ -239,6 +239,17 @@ class Judge:
     threshold: float
 
 
+def fuser_class(name: str) -> type[Fuser]:
+    """Gives the fusion of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in FUSERS:
+        raise ConfigError(f"no fusion is called {name!r}; there are {', '.join(FUSERS)}")
+    return FUSERS[name]
+
+
 def fit_fuser(name: str, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray, kind: np.ndarray) -> Fuser:
     """Fits the fuser of that name on validation pairs.
 
@@ -246,9 +257,7 @@ def fit_fuser(name: str, similarity: np.ndarray, log_odds_a: np.ndarray, log_odd
         ConfigError: No such name.
         MetricError: A kind of pair is missing.
     """
-    if name not in FUSERS:
-        raise ConfigError(f"no fusion is called {name!r}; there are {', '.join(FUSERS)}")
-    return FUSERS[name].fit(Evidence(similarity, log_odds_a, log_odds_b), np.asarray(kind))
+    return fuser_class(name).fit(Evidence(similarity, log_odds_a, log_odds_b), np.asarray(kind))
 
 
 def cross_fit(
@@ -284,6 +293,11 @@ def cross_fit(
     scores = np.empty(len(kind), np.float32)
     for one, other in {(int(a), int(b)) for a, b in zip(low, high, strict=True)}:
         apart = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other])
+        if len(set(kind[apart])) < len(set(kind)):
+            raise MetricError(
+                f"cross-fitting {len(people)} people in {folds} folds leaves a fit with no pair of some kind; "
+                "it needs more validation people (data.val_fraction) or more folds (fusion.folds)"
+            )
         fuser = fit_fuser(name, *(value[apart] for value in arrays), kind[apart])
         held = (low == one) & (high == other)
         scores[held] = fuser.score(*(value[held] for value in arrays))

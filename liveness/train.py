@@ -91,7 +91,7 @@ class DetectorModule(pl.LightningModule):
         self.network = network
         self._config, self._spec = config, spec
         self._augment = Augment(config.augment)
-        self._target = torch.from_numpy(np.asarray(train_synthetic, np.float32))
+        self._target = torch.tensor(train_synthetic, dtype=torch.float32)
         self._val_synthetic = np.asarray(val_synthetic, bool)
         self._log_odds: dict[int, float] = {}
 

@@ -112,7 +112,7 @@ class RecognitionModule(pl.LightningModule):
             config.loss, people, config.embedding_dim, config.margin, config.scale, config.spoof_weight, config.spoof_margin
         )
         self._config, self._spec = config, spec
-        self._person, self._synthetic = torch.from_numpy(np.asarray(person, np.int64)), torch.from_numpy(np.asarray(synthetic, bool))
+        self._person, self._synthetic = torch.tensor(person, dtype=torch.int64), torch.tensor(synthetic, dtype=torch.bool)
         self._pairs, self._same = pairs, same
         self._embeddings: dict[int, np.ndarray] = {}
 

@@ -38,9 +38,9 @@ def save():
 
 @pytest.fixture
 def folders(tmp_path, save):
-    """The challenge's folder layout with 10 people of 3 genuine and 2 `k_` noise images, and 4 test pairs."""
+    """The challenge's folder layout with 16 people of 3 genuine and 2 `k_` noise images, and 4 test pairs."""
     generator = np.random.default_rng(0)
-    for person in range(10):
+    for person in range(16):
         for name in ("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"):
             save(tmp_path / "data/train/images" / f"{person:08d}" / name, generator.integers(0, 255, (40, 40, 3), dtype=np.uint8))
     for pair in range(4):

@@ -17,7 +17,7 @@ BACKBONE = BackboneConfig("test_efficientnet", "scratch")
 FIT = {"epochs": 2, "workers": 0, "accelerator": "cpu"}
 CONFIG = {
     "aligner": {"device": "cpu"},
-    "data": {"pairs": {"count": 24}},
+    "data": {"val_fraction": 0.5, "pairs": {"count": 96}},
     "recognition": {
         "backbone": {"name": BACKBONE.name, "weights": BACKBONE.weights},
         "embedding_dim": 16,
@@ -33,7 +33,7 @@ CONFIG = {
         "pairs_per_batch": 4,
         "fit": {**FIT, "epochs": 4, "ema_decay": 0.9, "patience": 9},
     },
-    "fusion": {"folds": 3, "resamples": 20},
+    "fusion": {"folds": 8, "resamples": 20},
 }
 
 

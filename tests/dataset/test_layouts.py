@@ -18,10 +18,10 @@ def both(root):
 def test_folders_split_by_person_and_names_tell_forgeries(folders):
     train, val = both(folders)
     assert list(train.columns) == COLUMNS
-    assert len(train) + len(val) == 50 and not set(train["label"]) & set(val["label"])
-    assert val["label"].nunique() == 2
+    assert len(train) + len(val) == 80 and not set(train["label"]) & set(val["label"])
+    assert val["label"].nunique() == 3
     assert (train["is_synthetic"] == train["path"].str.contains("/k_")).all()
-    assert train["is_synthetic"].sum() == 16
+    assert train["is_synthetic"].sum() == 26
 
 
 def test_folders_without_images_level_are_the_same(folders):

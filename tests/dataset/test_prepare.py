@@ -60,7 +60,7 @@ def test_prepared_tables_load_as_the_folders_did_and_freeze_the_split(folders):
 def test_the_script_prints_the_audit_and_names_what_is_missing(folders, tmp_path_factory):
     done = subprocess.run([sys.executable, "prepare.py", "--data.root", str(folders)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "train: 40 images, 8 identities, 24 genuine, 16 synthetic" in done.stdout and "split hash: " in done.stdout
+    assert "train: 65 images, 13 identities, 39 genuine, 26 synthetic" in done.stdout and "split hash: " in done.stdout
     empty = str(tmp_path_factory.mktemp("empty"))
     done = subprocess.run([sys.executable, "prepare.py", "--data.root", empty], capture_output=True, text=True)
     assert done.returncode == 2 and empty in done.stderr and "Traceback" not in done.stderr

@@ -127,6 +127,9 @@ def test_unknown_names_missing_kinds_and_damaged_files_are_typed_errors(tmp_path
             fit_fuser(name, similarity, odds_a, odds_b, np.full(100, "same"))
     with pytest.raises(ConfigError, match="3 folds"):
         cross_fit("llr", similarity, odds_a, odds_b, kind, kind, kind, folds=2)
+    two = np.where(kind == "different", "b", "a")
+    with pytest.raises(MetricError, match="more validation people"):
+        cross_fit("llr", similarity, odds_a, odds_b, kind, np.full(100, "a"), two, folds=3)
     (tmp_path / "fusion.json").write_text(json.dumps({"name": "llr"}))
     with pytest.raises(DataError, match=r"fusion\.json"):
         load_fuser(tmp_path / "fusion.json")
