@@ -112,7 +112,7 @@ def test_two_processes_train_as_one_run(folders, train, launcher):
     two = ["--recognition.fit.devices", "2", "--liveness.fit.devices", "2"]
     start = [sys.executable]
     if launcher == "torchrun":
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"]
     done = subprocess.run([*start, *arguments(folders, folders / "run", *two)], capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("fused: EER") == 1
