@@ -17,7 +17,7 @@ from dataset.prepare import prepare
 from dataset.submission import join, read_ground_truth, read_submission
 from detection.aligner import Aligner, AlignerConfig
 from detection.faces import CENTRE_CROP
-from evaluation.metrics import spoof_aware_eers
+from evaluation.metrics import pair_metrics
 from evaluation.sheet import draw_sheet
 from experiment import RunConfig, run_experiment
 from pipeline import Pipeline
@@ -51,9 +51,9 @@ def main() -> int:
         submitted = join(truth, read_submission(run / "submission.csv"), "submission.csv").rename(columns={"similarity": "score"})
         table = submitted.merge(report.scores.drop(columns="score"), on="pair_id")
         kind, species = table["kind"].to_numpy(), table["species"].to_numpy()
-        fused, alone = (spoof_aware_eers(kind, table[name].to_numpy()) for name in ("score", "similarity"))
+        fused, alone = (pair_metrics(kind, table[name].to_numpy()) for name in ("score", "similarity"))
         by_species = {
-            name: spoof_aware_eers(kind[chosen], table["score"].to_numpy()[chosen])["spf_eer"]
+            name: pair_metrics(kind[chosen], table["score"].to_numpy()[chosen])["spf_eer"]
             for name in np.unique(species[kind == "synthetic"])
             for chosen in [(kind == "same") | (species == name)]
         }

@@ -5,7 +5,7 @@ import sys
 
 from common.errors import KryptoniteError
 from dataset.submission import join, read_ground_truth, read_submission
-from evaluation.metrics import eer, eer_challenge, spoof_aware_eers
+from evaluation.metrics import eer, eer_challenge, pair_metrics
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
         label, score = table["label"].to_numpy(), table["similarity"].to_numpy()
         print(f"EER {eer_challenge(label, score):.6f} (platform)  {eer(label, score):.6f} (mean of FNMR and FMR)  pairs {len(table)}")
         if "kind" in table:
-            figures = spoof_aware_eers(table["kind"].to_numpy(), score)
+            figures = pair_metrics(table["kind"].to_numpy(), score)
             named = (("SV-EER", "sv_eer"), ("SPF-EER", "spf_eer"), ("pooled SASV-EER", "sasv_eer"))
             print("  ".join(f"{name} {figures[key]:.6f}" for name, key in named if key in figures))
     except KryptoniteError as error:

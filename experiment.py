@@ -24,8 +24,9 @@ from dataset.split import split_hash
 from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
-from evaluation.metrics import bootstrap_interval, detector_metrics, eer_threshold, spoof_aware_eers
-from fusion.fuse import FUSERS, cross_fit, fit_fuser, fuser_class, save_fuser
+from evaluation.bootstrap import pair_intervals
+from evaluation.metrics import detector_metrics, eer_threshold, pair_metrics
+from fusion.fuse import FUSERS, Judge, cross_fit, fit_fuser, fuser_class, save_judges
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
@@ -242,14 +243,14 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
     kind = evidence[-1]
     scores = {name: cross_fit(name, *evidence, *groups, folds=config.fusion.folds) for name in FUSERS}
-    chosen = scores[config.fusion.name]
-    fuser = fit_fuser(config.fusion.name, *evidence)
-    threshold = eer_threshold(kind == "same", chosen)
-    save_fuser(run / "fusion.json", fuser, threshold)
-
-    intervals = {
-        name: bootstrap_interval(*groups, kind, scores[name], resamples=config.fusion.resamples)
-        for name in dict.fromkeys(["none", config.fusion.name])
+    judges = {name: Judge(fit_fuser(name, *evidence), eer_threshold(kind == "same", score)) for name, score in scores.items()}
+    save_judges(run / "fusion.json", config.fusion.name, judges)
+    figures = {
+        name: {
+            **pair_metrics(kind, score, judges[name].threshold),
+            "intervals": pair_intervals(*groups, kind, score, judges[name].threshold, config.fusion.resamples),
+        }
+        for name, score in scores.items()
     }
     synthetic = dict(zip(data.val["path"], data.val["is_synthetic"], strict=True))
     metrics = {
@@ -257,11 +258,11 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
         "validation": {
             "pairs": {name: int((kind == name).sum()) for name in ("same", "different", "synthetic")},
             "identities": int(pd.unique(np.concatenate(groups)).size),
-            "recognition_alone": {**spoof_aware_eers(kind, scores["none"]), "intervals": intervals["none"]},
-            "fused": {**spoof_aware_eers(kind, chosen), "intervals": intervals[config.fusion.name], "fusion": config.fusion.name},
-            "fusions": {name: spoof_aware_eers(kind, score) for name, score in scores.items()},
+            "recognition_alone": figures["none"],
+            "fused": {**figures[config.fusion.name], "fusion": config.fusion.name},
+            "fusions": figures,
             "detector": detector_metrics(np.array([synthetic[path] for path in looks.paths]), looks.log_odds),
-            "threshold": threshold,
+            "threshold": judges[config.fusion.name].threshold,
         },
         "stages": stages,
         "failures": data.failures,

@@ -16,7 +16,7 @@ from dataset.submission import write_submission
 from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
-from fusion.fuse import load_fuser
+from fusion.fuse import Judge, load_judges
 from liveness.detector import Detector
 from recognition.recogniser import Recogniser
 
@@ -92,10 +92,10 @@ class Pipeline:
         detector: Aligned crops to log-odds of 'synthetic'.
         aligner: Settings of the face detection.
         cache: Folder of the crop cache; safe to delete.
-        judge: Fuser and threshold, as `fusion.fuse.load_fuser` gives; None while training, when there is none yet.
+        judge: Fuser and threshold; None while training, when there is none yet.
     """
 
-    def __init__(self, recogniser: Recogniser, detector: Detector, aligner: AlignerConfig, cache: Path, judge=None):
+    def __init__(self, recogniser: Recogniser, detector: Detector, aligner: AlignerConfig, cache: Path, judge: Judge | None = None):
         self.recogniser = recogniser
         self.detector = detector
         self.judge = judge
@@ -115,6 +115,7 @@ class Pipeline:
         ]
         if missing:
             raise DataError(f"{run}: no finished run: {', '.join(missing)} missing; `python train.py` makes one")
+        chosen, judges = load_judges(run / "fusion.json")
         # The faces must be cut as they were in training; only the device is this machine's own business.
         aligner = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["aligner"]
         return cls(
@@ -122,7 +123,7 @@ class Pipeline:
             Detector.load(run / "liveness", device),
             AlignerConfig(**{**aligner, "device": device}),
             Path(cache),
-            load_fuser(run / "fusion.json"),
+            judges[chosen],
         )
 
     def look(self, paths: Sequence[str], progress: bool = True) -> Looks:

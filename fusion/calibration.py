@@ -24,21 +24,37 @@ class Calibration:
         return self.slope * np.asarray(score, np.float64) + self.intercept
 
 
-def fit_calibration(target: np.ndarray, score: np.ndarray) -> Calibration:
-    """Fits a calibration with both classes weighted to equal mass, which makes the log-odds a log-likelihood ratio.
+def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
+    """Fits LLR = slopes · features + intercept, both classes weighted to equal mass, which makes log-odds a log-likelihood ratio.
 
     Args:
         target: N bool, true for the class the LLR speaks for.
-        score: N.
+        features: N×F, each meant to be higher for that class. A slope is never negative: where the data say otherwise it is 0.
+
+    Returns:
+        F slopes, then the intercept.
 
     Raises:
         MetricError: A class is missing.
     """
-    target, score = np.asarray(target).astype(bool), np.asarray(score, np.float64)
+    target, features = np.asarray(target).astype(bool), np.asarray(features, np.float64)
     if not target.any() or target.all():
         raise MetricError("calibration needs both classes on the validation pairs")
-    centre, spread = score.mean(), score.std() or 1.0
-    model = LogisticRegression(C=100.0, class_weight="balanced").fit(((score - centre) / spread)[:, None], target)
-    slope = max(0.0, float(model.coef_[0, 0])) / spread
-    intercept = float(model.intercept_[0]) - slope * centre if slope else 0.0
-    return Calibration(slope, intercept)
+    centre, spread = features.mean(0), np.where(features.std(0) > 0, features.std(0), 1.0)
+    scaled = (features - centre) / spread
+    used = np.ones(features.shape[1], bool)
+    while used.any():
+        model = LogisticRegression(C=100.0, class_weight="balanced").fit(scaled[:, used], target)
+        if (model.coef_[0] >= 0).all():
+            break
+        used[np.flatnonzero(used)[model.coef_[0] < 0]] = False
+    slopes = np.zeros(len(used))
+    if not used.any():
+        return (*slopes.tolist(), 0.0)
+    slopes[used] = model.coef_[0] / spread[used]
+    return (*slopes.tolist(), float(model.intercept_[0] - slopes @ centre))
+
+
+def fit_calibration(target: np.ndarray, score: np.ndarray) -> Calibration:
+    """Fits a calibration of one score. See `fit_llr`."""
+    return Calibration(*fit_llr(target, np.asarray(score, np.float64)[:, None]))

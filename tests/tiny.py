@@ -8,7 +8,7 @@ import yaml
 
 from common.inputs import CropTemplate, InputSpec
 from common.weights import BackboneConfig, build_timm
-from fusion.fuse import fit_fuser, save_fuser
+from fusion.fuse import Judge, fit_fuser, save_judges
 from liveness.detector import Detector
 from recognition.backbones import build_backbone
 from recognition.recogniser import Recogniser
@@ -47,6 +47,6 @@ def write_run(run: Path) -> Path:
     generator = np.random.default_rng(0)
     kind = np.repeat(["same", "different", "synthetic"], 20)
     fuser = fit_fuser("llr", generator.normal(kind != "different"), generator.normal(size=60), generator.normal(kind == "synthetic"), kind)
-    save_fuser(run / "fusion.json", fuser, 0.1)
+    save_judges(run / "fusion.json", "llr", {"llr": Judge(fuser, 0.1)})
     (run / "config.yaml").write_text(yaml.safe_dump({"aligner": {"min_face": 40}}))
     return run

@@ -1,4 +1,7 @@
-"""Error rates against hand-made values, a naive loop, and the platform's own formula."""
+"""Error rates against hand-made values, naive loops, the platform's own formula, and other people's tools (tests/golden)."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,18 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_curve
 
 from common.errors import MetricError
-from evaluation.metrics import bootstrap_interval, detector_metrics, eer, eer_challenge, eer_threshold, error_curves, spoof_aware_eers
+from evaluation.metrics import (
+    cllr,
+    detector_metrics,
+    eer,
+    eer_challenge,
+    eer_threshold,
+    error_curves,
+    fmr_threshold,
+    pair_metrics,
+)
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8"))
 
 SCORES = arrays(np.float64, st.integers(2, 40), elements=st.integers(-5, 5).map(float))  # few values: many ties
 
@@ -90,13 +104,95 @@ def test_undefined_rates_are_typed_errors(label, score, message):
 def test_spoof_aware_rates_take_the_right_pairs():
     kind = np.array(["same"] * 4 + ["different"] * 4 + ["synthetic"] * 4)
     score = np.array([8, 7, 6, 5, 4, 3, 2, 1, 8, 7, 6, 5], float)  # different people are told apart, forgeries are not
-    figures = spoof_aware_eers(kind, score)
+    figures = pair_metrics(kind, score)
     assert figures["sv_eer"] == 0
     assert figures["spf_eer"] == 0.5
     assert figures["eer"] == figures["sasv_eer"] == eer(kind == "same", score)
-    assert "spf_eer" not in spoof_aware_eers(kind[:8], score[:8])
+    assert "spf_eer" not in pair_metrics(kind[:8], score[:8])
     with pytest.raises(MetricError, match="unknown kinds"):
-        spoof_aware_eers(np.array(["same", "alien"]), np.array([1.0, 0.0]))
+        pair_metrics(np.array(["same", "alien"]), np.array([1.0, 0.0]))
+
+
+KINDS = st.lists(st.sampled_from(["same", "different", "synthetic"]), min_size=1, max_size=30).map(
+    lambda kinds: np.array(["same", "different", "synthetic", *kinds])
+)
+
+
+@given(KINDS, st.data())
+def test_pair_figures_are_naive_loops(kind, data):
+    score = data.draw(arrays(np.float64, len(kind), elements=st.integers(-3, 3).map(float)))
+    threshold = data.draw(st.sampled_from([-9.0, -1.0, 0.5, 3.0, 9.0]))
+    figures = pair_metrics(kind, score, threshold)
+
+    def rate(name, at):
+        return np.mean([s >= at for s in score[kind == name]])
+
+    points = [np.inf, *sorted(set(score), reverse=True)]
+    fmr, iapar, fnmr = rate("different", threshold), rate("synthetic", threshold), 1 - rate("same", threshold)
+    expected = {
+        "fmr": fmr,
+        "iapar": iapar,
+        "fnmr": fnmr,
+        "riapar": iapar + fnmr,
+        "a_dcf": (0.9 * fnmr + 0.5 * fmr + 1.0 * iapar) / 0.9,
+        "min_a_dcf": min(0.9 * (1 - rate("same", t)) + 0.5 * rate("different", t) + rate("synthetic", t) for t in points) / 0.9,
+        "min_dcf": min(0.05 * (1 - rate("same", t)) + 0.95 * rate("different", t) for t in points) / 0.05,
+        "fnmr_at_fmr_1e2": min(1 - rate("same", t) for t in points if rate("different", t) <= 0.01),
+        "auc": np.mean([(a > b) + 0.5 * (a == b) for a in score[kind == "same"] for b in score[kind != "same"]]),
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+    for name, other in (("sv_eer", "different"), ("spf_eer", "synthetic")):
+        chosen = (kind == "same") | (kind == other)
+        assert figures[name] == pytest.approx(naive_eer(kind[chosen] == "same", score[chosen])[0])
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"].values(), ids=GOLDEN["cases"].keys())
+def test_figures_are_those_of_other_tools(case):
+    kind = np.concatenate([np.full(len(scores), name) for name, scores in case["scores"].items()])
+    score = np.concatenate(list(case["scores"].values()))
+    bob, pyeer, adcf, sklearn = (case["oracles"][name] for name in ("bob.measure", "pyeer", "a_dcf", "scikit-learn"))
+    figures = pair_metrics(kind, score, bob["threshold"])
+    assert figures["eer"] == pytest.approx(bob["eer"])
+    assert figures["sv_eer"] == pytest.approx(pyeer["eer"])
+    assert figures["fnmr_at_fmr_1e2"] == pytest.approx(pyeer["fmr100"])
+    assert figures["fnmr_at_fmr_1e3"] == pytest.approx(pyeer["fmr1000"])
+    assert figures["min_a_dcf"] == pytest.approx(adcf["min_a_dcf"])
+    assert figures["auc"] == pytest.approx(sklearn["auc"])
+    assert figures["min_cllr"] == pytest.approx(sklearn["min_cllr"])
+    assert cllr(kind == "same", score) == pytest.approx(bob["cllr"])
+    counts = (kind == "different").sum(), (kind == "synthetic").sum()
+    pooled = (figures["fmr"] * counts[0] + figures["iapar"] * counts[1]) / sum(counts)
+    assert [pooled, figures["fnmr"]] == pytest.approx(bob["farfrr_at_threshold"])
+
+
+def test_threshold_of_an_fmr_keeps_it():
+    kind = np.repeat(["same", "different"], [50, 200])
+    score = np.random.default_rng(0).normal(np.where(kind == "same", 2.0, 0.0))
+    for wanted, allowed in ((0.01, 2), (0.004, 0), (0.1, 20)):
+        threshold = fmr_threshold(kind, score, wanted)
+        below = np.sort(score)[np.searchsorted(np.sort(score), threshold) - 1]
+        assert (score[kind == "different"] >= threshold).sum() <= allowed
+        assert (score[kind == "different"] >= below).sum() > allowed or below in score[kind == "same"]
+    with pytest.raises(MetricError, match="different people"):
+        fmr_threshold(np.array(["same", "synthetic"]), np.array([1.0, 0.0]), 0.01)
+
+
+def test_cllr_by_hand():
+    label = np.array([True, True, False])
+    assert cllr(label, np.zeros(3)) == pytest.approx(1)  # says nothing
+    expected = (np.mean([np.log2(1 + np.exp(-1.0)), np.log2(1 + np.exp(-2.0))]) + np.log2(1 + np.exp(-0.5))) / 2
+    assert cllr(label, np.array([1.0, 2.0, -0.5])) == pytest.approx(expected)
+    assert pair_metrics(np.array(["same", "same", "different"]), np.array([2.0, 1.0, 0.0]))["min_cllr"] == pytest.approx(0, abs=1e-12)
+
+
+def test_errors_of_the_detector_by_species():
+    synthetic = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    log_odds = np.array([2.0, -1.0, -2.0, 0.0, -3.0, -1.0, 1.0, -2.0])
+    figures = detector_metrics(synthetic, log_odds, ["swap", "swap", "blend", "blend", "", "", "", ""])
+    assert figures["apcer_swap"] == figures["apcer_blend"] == figures["apcer_max"] == figures["apcer"] == 0.5
+    assert figures["bpcer"] == 0.25
+    one = detector_metrics(synthetic, log_odds, ["swap", "blend", "blend", "swap", "", "", "", ""])
+    assert (one["apcer_swap"], one["apcer_blend"], one["apcer_max"]) == (0, 1, 1)
 
 
 def test_detector_figures_by_hand():
@@ -109,43 +205,11 @@ def test_detector_figures_by_hand():
     assert figures["auc"] == pytest.approx(wins)
 
 
-def _population(people, seed=0):
-    generator = np.random.default_rng(seed)
-    a = generator.integers(0, people, 600)
-    same = generator.random(600) < 0.5
-    b = np.where(same, a, (a + 1 + generator.integers(0, people - 1, 600)) % people)
-    kind = np.where(same, np.where(generator.random(600) < 0.3, "synthetic", "same"), "different")
-    score = generator.normal(np.select([kind == "same", kind == "synthetic"], [2.0, 1.0], 0.0))
-    return a.astype(str), b.astype(str), kind, score
-
-
-def test_interval_holds_the_figure_and_narrows_with_more_people():
-    few, many = (bootstrap_interval(*_population(people), resamples=200) for people in (6, 60))
-    figures = spoof_aware_eers(*_population(60)[2:])
-    for name, (low, high) in many.items():
-        assert low <= figures[name] <= high
-    assert few["eer"][1] - few["eer"][0] > many["eer"][1] - many["eer"][0]
-
-
-def test_bootstrap_repeats_by_seed_and_equals_a_naive_resampling():
-    a, b, kind, score = _population(8)
-    assert bootstrap_interval(a, b, kind, score, resamples=20, seed=3) == bootstrap_interval(a, b, kind, score, resamples=20, seed=3)
-    # The same draws, with the pairs repeated in fact instead of weighted.
-    people = np.unique(np.concatenate([a, b]))
-    generator, values = np.random.default_rng(3), []
-    for _ in range(20):
-        drawn = np.bincount(generator.integers(0, len(people), len(people)), minlength=len(people))
-        times = dict(zip(people, drawn, strict=True))
-        count = [times[x] if x == y else times[x] * times[y] for x, y in zip(a, b, strict=True)]
-        rows = np.repeat(np.arange(len(a)), count)
-        values.append(eer(kind[rows] == "same", score[rows]))
-    low, high = bootstrap_interval(a, b, kind, score, resamples=20, seed=3)["eer"]
-    assert (low, high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
-
-
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_shuffled_pairs_give_the_same_figures(seed):
-    *_, kind, score = _population(10)
-    order = np.random.default_rng(seed).permutation(len(kind))
-    assert spoof_aware_eers(kind, score) == pytest.approx(spoof_aware_eers(kind[order], score[order]))
+    generator = np.random.default_rng(seed)
+    kind = generator.permutation(np.repeat(["same", "different", "synthetic"], 20))
+    score = generator.normal(kind == "same").round(1)
+    order = generator.permutation(len(kind))
+    assert pair_metrics(kind, score, 0.5) == pytest.approx(pair_metrics(kind[order], score[order], 0.5))

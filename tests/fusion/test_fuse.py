@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError, DataError, MetricError
-from evaluation.metrics import spoof_aware_eers
+from evaluation.metrics import pair_metrics
 from fusion.calibration import fit_calibration
-from fusion.fuse import FUSERS, NonLinearLLR, cross_fit, fit_fuser, load_fuser, save_fuser
+from fusion.fuse import FUSERS, Judge, NonLinearLLR, cross_fit, fit_fuser, load_judges, save_judges
 
 
 def evidence(count=3000, seed=0):
@@ -32,24 +32,25 @@ def test_a_fusion_fits_scores_saves_and_loads_to_the_bit(name, tmp_path):
     fuser = fit_fuser(name, similarity, odds_a, odds_b, kind)
     score = fuser.score(similarity, odds_a, odds_b)
     assert score.dtype == np.float32 and np.isfinite(score).all()
-    save_fuser(tmp_path / "fusion.json", fuser, 0.25)
-    judge = load_fuser(tmp_path / "fusion.json")
-    assert judge.threshold == 0.25
+    save_judges(tmp_path / "fusion.json", name, {name: Judge(fuser, 0.25)})
+    chosen, judges = load_judges(tmp_path / "fusion.json")
+    judge = judges[name]
+    assert chosen == name and judge.threshold == 0.25
     assert np.array_equal(judge.fuser.score(similarity, odds_a, odds_b), score)
     assert np.array_equal(fuser.score(similarity, odds_b, odds_a), score)  # which image comes first does not matter
 
 
-@pytest.mark.parametrize("name", [name for name in FUSERS if name != "none"])
+@pytest.mark.parametrize("name", [name for name in FUSERS if name not in ("none", "detector")])
 def test_fusions_beat_recognition_alone_on_pairs_they_were_not_fitted_on(name):
     fuser = fit_fuser(name, *evidence(seed=1)[:4])
     similarity, odds_a, odds_b, kind, *_ = evidence(seed=2)
-    fused = spoof_aware_eers(kind, fuser.score(similarity, odds_a, odds_b))
-    alone = spoof_aware_eers(kind, similarity)
+    fused = pair_metrics(kind, fuser.score(similarity, odds_a, odds_b))
+    alone = pair_metrics(kind, similarity)
     assert fused["eer"] < 0.67 * alone["eer"]
     assert alone["spf_eer"] == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["product", "gate", "calibrated_sum", "llr"])  # by construction; a regression promises nothing
+@pytest.mark.parametrize("name", ["detector", "product", "gate", "calibrated_sum", "llr"])  # by construction; a regression promises nothing
 @settings(max_examples=30)
 @given(similarity=st.floats(-0.9, 0.9), odds=st.floats(-8, 8), more=st.floats(0.01, 5))
 def test_a_more_synthetic_image_never_raises_the_score(name, similarity, odds, more):
@@ -62,16 +63,16 @@ FITTED = {name: fit_fuser(name, *evidence()[:4]) for name in FUSERS}
 
 
 def test_nonlinear_fusion_is_its_formula():
-    fuser = NonLinearLLR(identity_slope=10.0, identity_intercept=-3.0, genuine_slope=2.0, genuine_intercept=0.5, rho=0.3)
+    fuser = NonLinearLLR(10.0, -3.0, genuine_slope=2.0, genuine_similarity_slope=4.0, genuine_intercept=0.5, rho=0.3)
     similarity, odds_a, odds_b = np.array([0.7, 0.1, 0.6]), np.array([-3.0, -3.0, 4.0]), np.array([-2.0, -1.0, -3.0])
     identity = 10 * similarity - 3
-    genuine = 2 * -np.maximum(odds_a, odds_b) + 0.5  # the lower of both images' genuine evidence
+    genuine = 2 * -np.maximum(odds_a, odds_b) + 4 * similarity + 0.5  # the lower of both images' genuine evidence
     expected = -np.log(0.7 * np.exp(-identity) + 0.3 * np.exp(-genuine))
     assert fuser.score(similarity, odds_a, odds_b) == pytest.approx(expected, rel=1e-5)
 
 
 def test_nonlinear_fusion_stays_finite_at_extremes():
-    fuser = NonLinearLLR(50.0, 0.0, 50.0, 0.0, 0.5)
+    fuser = NonLinearLLR(50.0, 0.0, 50.0, 50.0, 0.0, 0.5)
     assert np.isfinite(fuser.score(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0]))).all()
 
 
@@ -83,6 +84,17 @@ def test_calibrated_scores_are_log_likelihood_ratios():
     calibration = fit_calibration(target, score)
     assert calibration.slope == pytest.approx(2, rel=0.05)
     assert calibration.intercept == pytest.approx(0, abs=0.05)
+
+
+def test_llr_fusion_uses_that_a_forgery_keeps_only_part_of_the_identity():
+    generator = np.random.default_rng(0)
+    kind = np.repeat(["same", "different", "synthetic"], 400)
+    similarity = generator.normal(np.select([kind == "same", kind == "different"], [0.6, 0.0], 0.4), 0.1)
+    odds = generator.normal(size=(2, 1200))  # a detector that knows nothing
+    fuser = fit_fuser("llr", similarity, *odds, kind)
+    fused, alone = (pair_metrics(kind, score) for score in (fuser.score(similarity, *odds), similarity))
+    assert fuser.genuine_similarity_slope > 0
+    assert fused["eer"] <= alone["eer"] + 0.01
 
 
 def test_calibration_never_turns_the_order_around():
@@ -130,6 +142,6 @@ def test_unknown_names_missing_kinds_and_damaged_files_are_typed_errors(tmp_path
     two = np.where(kind == "different", "b", "a")
     with pytest.raises(MetricError, match="more validation people"):
         cross_fit("llr", similarity, odds_a, odds_b, kind, np.full(100, "a"), two, folds=3)
-    (tmp_path / "fusion.json").write_text(json.dumps({"name": "llr"}))
+    (tmp_path / "fusion.json").write_text(json.dumps({"chosen": "llr", "fusers": {}}))
     with pytest.raises(DataError, match=r"fusion\.json"):
-        load_fuser(tmp_path / "fusion.json")
+        load_judges(tmp_path / "fusion.json")
