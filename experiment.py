@@ -26,7 +26,7 @@ from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from evaluation.bootstrap import pair_intervals
 from evaluation.metrics import detector_metrics, eer_threshold, pair_metrics
-from fusion.fuse import FUSERS, Judge, cross_fit, fit_fuser, fuser_class, save_judges
+from fusion.fuse import FUSERS, REVISION, Judge, cross_fit, fit_fuser, fuser_class, save_judges
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
@@ -224,6 +224,7 @@ def _stage(folder: Path, inputs: dict[str, Any], train: Callable[[Path, str], tu
 def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, Any]) -> dict[str, Any]:
     """Fits the judge on the frozen validation pairs and writes fusion.json, metrics.json and the model card."""
     inputs = {
+        "revision": REVISION,
         "config": asdict(config.fusion),
         "recognition": sha256_file(run / "recognition/model.safetensors"),
         "liveness": sha256_file(run / "liveness/model.safetensors"),

@@ -301,9 +301,9 @@ def pair_metrics(kind: np.ndarray, score: np.ndarray, threshold: float | None = 
     Returns:
         Over all pairs: `eer_challenge` (the platform's), `eer` and `sasv_eer` (mean of FNMR and FMR where closest; the same thing under the
         two names in use), `auc`, `min_cllr` (bits, after the best monotone calibration). Against different people: `sv_eer`,
-        `fnmr_at_fmr_1e2`, `fnmr_at_fmr_1e3`, `min_dcf` (prior 0.05, costs 1). Against pairs with a synthetic image: `spf_eer`.
-        Against both: `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar` (share of pairs with a synthetic image accepted), `riapar` (IAPAR + FNMR),
-        `a_dcf`. A kind of pair that does not occur has no figures.
+        `fnmr_at_fmr_1e2`, `fnmr_at_fmr_1e3`, `min_dcf` (prior 0.05, costs 1). Against pairs with a synthetic image: `spf_eer`. Against
+        both: `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar` (share of pairs with a synthetic image accepted), `riapar`
+        (IAPAR + FNMR), `a_dcf`. A kind of pair that does not occur has no figures.
 
     Raises:
         MetricError: As `RankedPairs`.

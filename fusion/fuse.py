@@ -19,6 +19,7 @@ from common.files import write_json
 from evaluation.metrics import eer
 from fusion.calibration import Calibration, fit_calibration, fit_llr
 
+REVISION = 2  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
 RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
