@@ -54,7 +54,8 @@ class DemoConfig:
 
 
 def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
-    """Writes the training folders with meta.json, the test pairs and gt.csv (pair_id, label, kind, species).
+    """Writes the training folders with meta.json, the test pairs and gt.csv (pair_id, label, kind, species, who is on
+    either photo).
 
     Genuine photos and forgeries pass the same camera, the same resolution and the same JPEG encoder, so that nothing but the forgery tells.
 
@@ -192,7 +193,7 @@ def _write_test(root: Path, config: DemoConfig, studio: _Studio, people: list[li
         for position, name in enumerate((pair.path_a, pair.path_b)):
             _write_bytes(root / TEST_FOLDER / pair.pair_id / f"{position}.jpg", files[name])
     with atomic_path(root / "gt.csv") as temporary:
-        pairs[["pair_id", "label", "kind", "species"]].to_csv(temporary, index=False)
+        pairs[["pair_id", "label", "kind", "species", "label_a", "label_b"]].to_csv(temporary, index=False)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
