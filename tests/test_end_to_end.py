@@ -78,7 +78,7 @@ def test_train_kill_resume_submit_score(folders, train):
     _, _, err = train(folders, run)
     assert err.count("done already") == 3 and stamps == {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
     _, _, err = train(folders, run, "--fusion.name", "multinomial")  # only the last stage has changed
-    assert err.count("done already") == 2 and json.loads((run / "fusion.json").read_text())["name"] == "multinomial"
+    assert err.count("done already") == 2 and json.loads((run / "fusion.json").read_text())["chosen"] == "multinomial"
 
     done = submit(folders, run)
     assert done.returncode == 0, done.stderr
