@@ -9,6 +9,7 @@ itself (every item once) and its bootstrap (`evaluation.bootstrap`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -38,11 +39,6 @@ class Curves:
     threshold: np.ndarray
     fnmr: np.ndarray
     fmr: dict[str, np.ndarray]
-
-    def at(self, threshold: float) -> int:
-        """Index of the operating point 'accept when score ≥ threshold'."""
-        # Thresholds fall; the last that is not below.
-        return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
 
 
 class Ranked:
@@ -78,6 +74,11 @@ class Ranked:
         # Rows of a class by falling score, and how many of them reach each threshold.
         self.rows = {name: order[chosen[order]] for name, chosen in classes.items()}
         self._reaching = {name: np.append(0, np.cumsum(chosen[order])[ends]) for name, chosen in classes.items()}
+
+    def at(self, threshold: float) -> int:
+        """Index of the operating point 'accept when score ≥ threshold' in every array of the curves."""
+        # Thresholds fall; the last that is not below.
+        return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
 
     def accepted(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Mass of each class at or above each threshold; `weight` is per class, in the order of `rows`."""
@@ -130,8 +131,9 @@ def a_dcf(fnmr: np.ndarray, fmr: np.ndarray, iapar: np.ndarray) -> np.ndarray:
         fmr: Of pairs of different people that are accepted.
         iapar: Of pairs with a synthetic image that are accepted.
     """
-    weights = [prior * cost for prior, cost in zip(ADCF_PRIORS, ADCF_COSTS, strict=True)]
-    return (weights[0] * fnmr + weights[1] * fmr + weights[2] * iapar) / min(weights[0], weights[1] + weights[2])
+    weights = np.array(ADCF_PRIORS) * np.array(ADCF_COSTS)
+    weights /= min(weights[0], weights[1] + weights[2])
+    return weights[0] * fnmr + weights[1] * fmr + weights[2] * iapar
 
 
 def _min_dcf(fmr: np.ndarray, fnmr: np.ndarray) -> float:
@@ -142,10 +144,14 @@ def _min_cllr(target: np.ndarray, other: np.ndarray) -> float:
     """Cllr after the best monotone calibration (pool adjacent violators), from masses at falling scores."""
     target, other = target / target.sum(), other / other.sum()
     mass = target + other
-    kept = mass > 0
-    mass, target, other = mass[kept], target[kept], other[kept]
-    share = isotonic_regression(target / mass, weights=mass, increasing=False).x
-    # Cllr = mean over classes of E[log2(1 + exp(∓LLR))]; at equal masses the LLR is the log-odds of the share.
+    if not mass.all():  # scores of people who were not drawn
+        kept = mass > 0
+        mass, target, other = mass[kept], target[kept], other[kept]
+    # Scores that pool together have one LLR, the log-odds of the share of target mass among them.
+    pools = isotonic_regression(target / mass, weights=mass, increasing=False).blocks[:-1]
+    target, other = np.add.reduceat(target, pools), np.add.reduceat(other, pools)
+    share = target / (target + other)
+    # Cllr = mean over classes of E[log2(1 + exp(∓LLR))].
     return float(-(xlogy(target, share).sum() + xlogy(other, 1 - share).sum()) / (2 * np.log(2)))
 
 
@@ -238,7 +244,7 @@ class RankedPairs:
         if len(present) == 1:
             raise MetricError(f"an error rate needs both classes; all {len(kind)} pairs are to be accepted")
         self.ranked = Ranked(score, present)
-        self._threshold = threshold
+        self._point = None if threshold is None else self.ranked.at(threshold)
 
     def figures(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, float]:
         """See `pair_metrics`; an empty dict where `weight` leaves a class without mass."""
@@ -247,8 +253,8 @@ class RankedPairs:
         if curves is None:
             return {}
         fnmr = curves.fnmr
-        masses = [accepted[name] for name in self.ranked.others]
-        pooled = sum(masses) / sum(mass[-1] for mass in masses)
+        refused = reduce(np.add, (accepted[name] for name in self.ranked.others))
+        pooled = refused / refused[-1]
         figures = {"eer": _eer(pooled, fnmr)}
         figures["sasv_eer"] = figures["eer"]
         if "different" in curves.fmr:
@@ -264,9 +270,9 @@ class RankedPairs:
             costs = a_dcf(fnmr, curves.fmr["different"], curves.fmr["synthetic"])
             figures["min_a_dcf"] = float(costs.min())
         figures["auc"] = _auc(pooled, fnmr)
-        figures["min_cllr"] = _min_cllr(np.diff(accepted["same"]), np.diff(sum(masses)))
-        if self._threshold is not None:
-            point = curves.at(self._threshold)
+        figures["min_cllr"] = _min_cllr(np.diff(accepted["same"]), np.diff(refused))
+        if self._point is not None:
+            point = self._point
             figures["fnmr"] = float(fnmr[point])
             if "different" in curves.fmr:
                 figures["fmr"] = float(curves.fmr["different"][point])
@@ -286,8 +292,8 @@ def pair_curves(kind: np.ndarray, score: np.ndarray) -> tuple[Curves, np.ndarray
     """
     ranked = RankedPairs(kind, score).ranked
     accepted = ranked.accepted()
-    masses = [accepted[name] for name in ranked.others]
-    return ranked.curves(accepted), sum(masses) / sum(mass[-1] for mass in masses)
+    refused = reduce(np.add, (accepted[name] for name in ranked.others))
+    return ranked.curves(accepted), refused / refused[-1]
 
 
 def pair_metrics(kind: np.ndarray, score: np.ndarray, threshold: float | None = None) -> dict[str, float]:
@@ -331,6 +337,7 @@ class RankedImages:
         rows = self.ranked.rows["attack"]
         self._named = {name: self.species[rows] == name for name in np.unique(self.species[rows]) if name}
         self._caught = np.asarray(log_odds)[rows] >= 0
+        self._point = self.ranked.at(0.0)
 
     def figures(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, float]:
         """See `detector_metrics`; an empty dict where `weight` leaves a class without mass."""
@@ -338,7 +345,7 @@ class RankedImages:
         if curves is None:
             return {}
         missed, flagged = curves.fnmr, curves.fmr["bona_fide"]
-        point = curves.at(0.0)
+        point = self._point
         figures = {
             "eer": _eer(flagged, missed),
             "auc": _auc(flagged, missed),
