@@ -17,7 +17,7 @@ from dataset.prepare import prepare
 from dataset.submission import join, read_ground_truth, read_submission
 from detection.aligner import Aligner, AlignerConfig
 from detection.faces import CENTRE_CROP
-from evaluation.bootstrap import pair_intervals
+from evaluation.bootstrap import measure_pairs
 from evaluation.metrics import pair_metrics
 from evaluation.sheet import draw_sheet
 from experiment import RunConfig, run_experiment
@@ -54,8 +54,7 @@ def main() -> int:
         kind, species = table["kind"].to_numpy(), table["species"].to_numpy()
         people = [table[name].to_numpy() for name in ("label_a", "label_b")]
         fused, alone = (
-            {**pair_metrics(kind, score), "intervals": pair_intervals(*people, kind, score, resamples=config.fusion.resamples)}
-            for score in (table["score"].to_numpy(), table["similarity"].to_numpy())
+            measure_pairs(*people, kind, table[name].to_numpy(), resamples=config.fusion.resamples) for name in ("score", "similarity")
         )
         by_species = {
             name: pair_metrics(kind[chosen], table["score"].to_numpy()[chosen])["spf_eer"]

@@ -24,8 +24,8 @@ from dataset.split import split_hash
 from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
-from evaluation.bootstrap import pair_intervals
-from evaluation.metrics import detector_metrics, eer_threshold, pair_metrics
+from evaluation.bootstrap import measure_pairs
+from evaluation.metrics import detector_metrics, eer_threshold
 from fusion.fuse import FUSERS, REVISION, Judge, cross_fit, fit_fuser, fuser_class, save_judges
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
@@ -246,13 +246,7 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     scores = {name: cross_fit(name, *evidence, *groups, folds=config.fusion.folds) for name in FUSERS}
     judges = {name: Judge(fit_fuser(name, *evidence), eer_threshold(kind == "same", score)) for name, score in scores.items()}
     save_judges(run / "fusion.json", config.fusion.name, judges)
-    figures = {
-        name: {
-            **pair_metrics(kind, score, judges[name].threshold),
-            "intervals": pair_intervals(*groups, kind, score, judges[name].threshold, config.fusion.resamples),
-        }
-        for name, score in scores.items()
-    }
+    figures = {name: measure_pairs(*groups, kind, score, judges[name].threshold, config.fusion.resamples) for name, score in scores.items()}
     synthetic = dict(zip(data.val["path"], data.val["is_synthetic"], strict=True))
     metrics = {
         "fingerprint": mark,

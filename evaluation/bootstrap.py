@@ -7,11 +7,12 @@ product of how often they were drawn, a pair of one person as often as that pers
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
 from common.errors import MetricError
-from evaluation.metrics import RankedImages, RankedPairs
+from evaluation.metrics import RankedImages, RankedPairs, pair_metrics
 
 Interval = tuple[float, float]
 Weigh = Callable[[np.ndarray], dict[str, float]]
@@ -58,6 +59,19 @@ def pair_intervals(
 
     intervals = _intervals(weigh, len(names), resamples, level, seed)
     return {"eer_challenge": intervals["eer"], **intervals}
+
+
+def measure_pairs(
+    identity_a: np.ndarray,
+    identity_b: np.ndarray,
+    kind: np.ndarray,
+    score: np.ndarray,
+    threshold: float | None = None,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """`pair_metrics` with `pair_intervals` beside them under `intervals`, as metrics.json holds them."""
+    intervals = pair_intervals(identity_a, identity_b, kind, score, threshold, resamples)
+    return {**pair_metrics(kind, score, threshold), "intervals": intervals}
 
 
 def detector_intervals(

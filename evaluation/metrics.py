@@ -155,6 +155,11 @@ def _min_cllr(target: np.ndarray, other: np.ndarray) -> float:
     return float(-(xlogy(target, share).sum() + xlogy(other, 1 - share).sum()) / (2 * np.log(2)))
 
 
+def _two_classes(label: np.ndarray, score: np.ndarray) -> Ranked:
+    label = np.asarray(label).astype(bool)
+    return Ranked(score, {"accept": label, "refuse": ~label})
+
+
 def error_curves(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gives (threshold, FMR, FNMR) at every distinct score, thresholds falling, first +inf (nothing accepted).
 
@@ -165,8 +170,7 @@ def error_curves(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.n
     Raises:
         MetricError: A class is missing or a score is not finite.
     """
-    label = np.asarray(label).astype(bool)
-    ranked = Ranked(score, {"accept": label, "refuse": ~label})
+    ranked = _two_classes(label, score)
     curves = ranked.curves(ranked.accepted())
     return curves.threshold, curves.fmr["refuse"], curves.fnmr
 
@@ -176,7 +180,7 @@ def eer_challenge(label: np.ndarray, score: np.ndarray) -> float:
 
     The platform calls `roc_curve` with its defaults, which drop collinear points; so does this. See `error_curves` for errors.
     """
-    error_curves(label, score)  # the same checks, the same messages
+    _two_classes(label, score)  # the same checks, the same messages
     fpr, tpr, _ = roc_curve(np.asarray(label).astype(bool), score)
     fnr = 1 - tpr
     return float(fnr[np.nanargmin(np.abs(fnr - fpr))])
@@ -217,7 +221,7 @@ def cllr(label: np.ndarray, llr: np.ndarray) -> float:
     Raises:
         MetricError: A class is missing or an LLR is not finite.
     """
-    error_curves(label, llr)
+    _two_classes(label, llr)  # the same checks, the same messages
     label, llr = np.asarray(label).astype(bool), np.asarray(llr, np.float64)
     return float((np.logaddexp(0, -llr[label]).mean() + np.logaddexp(0, llr[~label]).mean()) / (2 * np.log(2)))
 

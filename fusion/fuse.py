@@ -61,21 +61,21 @@ class Evidence:
         return Evidence(self.similarity[chosen], self.log_odds_a[chosen], self.log_odds_b[chosen])
 
 
-def fit_branches(evidence: Evidence, kind: np.ndarray) -> tuple[Calibration, Calibration]:
-    """Calibrates both branches on validation pairs.
+def fit_identity(evidence: Evidence, kind: np.ndarray) -> Calibration:
+    """LLR of 'same person' from the similarity: same against different people."""
+    genuine = kind != "synthetic"
+    return fit_calibration(kind[genuine] == "same", evidence.similarity[genuine])
 
-    Identity: same against different people. Genuineness: of pairs of one person, those whose images are both genuine against those with a
-    synthetic one, on the lower genuine log-odds of the two images, which is what the fusions use.
 
-    Returns:
-        LLR of 'same person' from the similarity; LLR of 'both genuine' from minus the worse log-odds.
+def fit_genuine(kind: np.ndarray, *features: np.ndarray) -> tuple[float, ...]:
+    """LLR of 'both genuine', as `fit_llr` gives it: of pairs of one person, those of two genuine photos against those with a synthetic one.
+
+    Args:
+        kind: N.
+        features: Each N, higher for 'both genuine'; those of other pairs are left aside.
     """
-    identity = kind != "synthetic"
-    genuine = kind != "different"
-    return (
-        fit_calibration(kind[identity] == "same", evidence.similarity[identity]),
-        fit_calibration(kind[genuine] == "same", -evidence.worst[genuine]),
-    )
+    person = kind != "different"
+    return fit_llr(kind[person] == "same", np.stack(features, 1)[person])
 
 
 class Fuser(ABC):
@@ -101,29 +101,29 @@ class Fuser(ABC):
         return self.combine(Evidence(similarity, log_odds_a, log_odds_b)).astype(np.float32)
 
 
+class _Unfitted(Fuser, ABC):
+    """Base of the judges that have nothing to learn."""
+
+    @classmethod
+    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Fuser":
+        return cls()
+
+
 @dataclass(frozen=True)
-class RecognitionAlone(Fuser):
+class RecognitionAlone(_Unfitted):
     """The similarity as it is: what every fusion has to beat."""
 
     name: ClassVar[str] = "none"
-
-    @classmethod
-    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "RecognitionAlone":
-        return cls()
 
     def combine(self, evidence: Evidence) -> np.ndarray:
         return evidence.similarity
 
 
 @dataclass(frozen=True)
-class DetectorAlone(Fuser):
+class DetectorAlone(_Unfitted):
     """Minus the worse log-odds: what the detector does without looking at who is on the photos."""
 
     name: ClassVar[str] = "detector"
-
-    @classmethod
-    def fit(cls, evidence: Evidence, kind: np.ndarray) -> "DetectorAlone":
-        return cls()
 
     def combine(self, evidence: Evidence) -> np.ndarray:
         return -evidence.worst
@@ -140,8 +140,9 @@ class _Calibrated(Fuser, ABC):
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Fuser":
-        identity, genuine = fit_branches(evidence, np.asarray(kind))
-        return cls(identity.slope, identity.intercept, genuine.slope, genuine.intercept)
+        kind = np.asarray(kind)
+        identity = fit_identity(evidence, kind)
+        return cls(identity.slope, identity.intercept, *fit_genuine(kind, -evidence.worst))
 
     def llrs(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
         """LLR of 'same person' and LLR of 'both genuine'."""
@@ -205,9 +206,8 @@ class NonLinearLLR(Fuser):
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "NonLinearLLR":
         kind = np.asarray(kind)
-        identity, _ = fit_branches(evidence, kind)
-        person = kind != "different"
-        genuine = fit_llr(kind[person] == "same", np.stack([-evidence.worst, evidence.similarity], 1)[person])
+        identity = fit_identity(evidence, kind)
+        genuine = fit_genuine(kind, -evidence.worst, evidence.similarity)
         candidates = [cls(identity.slope, identity.intercept, *genuine, rho) for rho in RHO_GRID]
         rates = np.array([eer(kind == "same", fuser.combine(evidence)) for fuser in candidates])
         # Among equals the one nearest to no preference.
@@ -347,6 +347,8 @@ def load_judges(path: Path | str) -> tuple[str, dict[str, Judge]]:
     try:
         kept = json.loads(Path(path).read_text(encoding="utf-8"))
         judges = {name: Judge(FUSERS[name](**fuser["parameters"]), float(fuser["threshold"])) for name, fuser in kept["fusers"].items()}
-        return kept["chosen"], {kept["chosen"]: judges[kept["chosen"]], **judges}
+        if kept["chosen"] not in judges:
+            raise ValueError(f"{kept['chosen']!r} is chosen but not there")
+        return kept["chosen"], judges
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: holds no fusion ({error})") from error
