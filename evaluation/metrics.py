@@ -222,8 +222,14 @@ def cllr(label: np.ndarray, llr: np.ndarray) -> float:
         MetricError: A class is missing or an LLR is not finite.
     """
     _two_classes(label, llr)  # the same checks, the same messages
-    label, llr = np.asarray(label).astype(bool), np.asarray(llr, np.float64)
-    return float((np.logaddexp(0, -llr[label]).mean() + np.logaddexp(0, llr[~label]).mean()) / (2 * np.log(2)))
+    label, llr = np.asarray(label).astype(bool), np.asarray(llr)
+    return float(_surprise(llr[label], True).mean() + _surprise(llr[~label], False).mean()) / 2
+
+
+def _surprise(llr: np.ndarray, accept: bool) -> np.ndarray:
+    """Bits by which an LLR surprises who knows the answer, at equal priors."""
+    llr = np.asarray(llr, np.float64)
+    return np.logaddexp(0, -llr if accept else llr) / np.log(2)
 
 
 class RankedPairs:
@@ -233,12 +239,13 @@ class RankedPairs:
         kind: N of 'same', 'different', 'synthetic'.
         score: N, finite.
         threshold: Operating point for the rates at a threshold; None leaves them out.
+        llr: N, what the scores mean as natural-log likelihood ratios of 'accept'; None leaves out Cllr.
 
     Raises:
         MetricError: No 'same' pair, no other pair, an unknown kind, or a score that is not finite.
     """
 
-    def __init__(self, kind: np.ndarray, score: np.ndarray, threshold: float | None = None):
+    def __init__(self, kind: np.ndarray, score: np.ndarray, threshold: float | None = None, llr: np.ndarray | None = None):
         kind = np.asarray(kind).astype(str)
         unknown = set(np.unique(kind)) - set(KINDS)
         if unknown:
@@ -249,6 +256,10 @@ class RankedPairs:
             raise MetricError(f"an error rate needs both classes; all {len(kind)} pairs are to be accepted")
         self.ranked = Ranked(score, present)
         self._point = None if threshold is None else self.ranked.at(threshold)
+        # What each pair adds to Cllr, in the order of the rows.
+        self._bits = None
+        if llr is not None:
+            self._bits = {name: _surprise(np.asarray(llr)[rows], name == "same") for name, rows in self.ranked.rows.items()}
 
     def figures(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, float]:
         """See `pair_metrics`; an empty dict where `weight` leaves a class without mass."""
@@ -275,6 +286,10 @@ class RankedPairs:
             figures["min_a_dcf"] = float(costs.min())
         figures["auc"] = _auc(pooled, fnmr)
         figures["min_cllr"] = _min_cllr(np.diff(accepted["same"]), np.diff(refused))
+        if self._bits is not None:
+            bits = {name: bits.sum() if weight is None else bits @ weight[name] for name, bits in self._bits.items()}
+            refused_bits = sum(bits[name] for name in self.ranked.others)
+            figures["cllr"] = float(bits["same"] / accepted["same"][-1] + refused_bits / refused[-1]) / 2
         if self._point is not None:
             point = self._point
             figures["fnmr"] = float(fnmr[point])
@@ -300,17 +315,19 @@ def pair_curves(kind: np.ndarray, score: np.ndarray) -> tuple[Curves, np.ndarray
     return ranked.curves(accepted), refused / refused[-1]
 
 
-def pair_metrics(kind: np.ndarray, score: np.ndarray, threshold: float | None = None) -> dict[str, float]:
+def pair_metrics(kind: np.ndarray, score: np.ndarray, threshold: float | None = None, llr: np.ndarray | None = None) -> dict[str, float]:
     """All figures of scored pairs.
 
     Args:
         kind: N of 'same', 'different', 'synthetic'.
         score: N, finite.
         threshold: Operating point, taken from other data; None leaves out the rates at a threshold.
+        llr: N, the scores as natural-log likelihood ratios of 'accept', where they are such; None leaves out `cllr`.
 
     Returns:
         Over all pairs: `eer_challenge` (the platform's), `eer` and `sasv_eer` (mean of FNMR and FMR where closest; the same thing under the
-        two names in use), `auc`, `min_cllr` (bits, after the best monotone calibration). Against different people: `sv_eer`,
+        two names in use), `auc`, `min_cllr` (bits, after the best monotone calibration), `cllr` (as calibrated). Against different people:
+        `sv_eer`,
         `fnmr_at_fmr_1e2`, `fnmr_at_fmr_1e3`, `min_dcf` (prior 0.05, costs 1). Against pairs with a synthetic image: `spf_eer`. Against
         both: `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar` (share of pairs with a synthetic image accepted), `riapar`
         (IAPAR + FNMR), `a_dcf`. A kind of pair that does not occur has no figures.
@@ -318,7 +335,7 @@ def pair_metrics(kind: np.ndarray, score: np.ndarray, threshold: float | None = 
     Raises:
         MetricError: As `RankedPairs`.
     """
-    figures = RankedPairs(kind, score, threshold).figures()
+    figures = RankedPairs(kind, score, threshold, llr).figures()
     return {"eer_challenge": eer_challenge(np.asarray(kind).astype(str) == "same", score), **figures}
 
 

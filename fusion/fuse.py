@@ -5,6 +5,7 @@ and gives a score that is higher for 'accept'.
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,6 +83,7 @@ class Fuser(ABC):
     """A way to join the branches; parameters are plain numbers, so that JSON holds a fuser whole."""
 
     name: ClassVar[str]
+    llr_offset: ClassVar[float | None] = None
 
     @classmethod
     @abstractmethod
@@ -91,6 +93,11 @@ class Fuser(ABC):
     @abstractmethod
     def combine(self, evidence: Evidence) -> np.ndarray:
         """Scores of the pairs, float64, higher is 'accept'."""
+
+    @classmethod
+    def llr(cls, score: np.ndarray) -> np.ndarray | None:
+        """What scores mean as natural-log likelihood ratios of 'accept'; None where they promise no such thing."""
+        return None if cls.llr_offset is None else np.asarray(score, np.float64) + cls.llr_offset
 
     def score(self, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray) -> np.ndarray:
         """Scores pairs: float32, N, higher is 'accept'.
@@ -180,6 +187,7 @@ class CalibratedSum(_Calibrated):
     """Sum of both LLRs: what independent evidence for one question would call for."""
 
     name: ClassVar[str] = "calibrated_sum"
+    llr_offset: ClassVar[float | None] = 0.0
 
     def combine(self, evidence: Evidence) -> np.ndarray:
         identity, genuine = self.llrs(evidence)
@@ -202,6 +210,7 @@ class NonLinearLLR(Fuser):
     genuine_intercept: float
     rho: float = 0.5
     name: ClassVar[str] = "llr"
+    llr_offset: ClassVar[float | None] = 0.0
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "NonLinearLLR":
@@ -229,6 +238,7 @@ class Multinomial(Fuser):
     centre: list[float]
     spread: list[float]
     name: ClassVar[str] = "multinomial"
+    llr_offset: ClassVar[float | None] = math.log(2)  # three classes of equal mass: prior log-odds of 'same' are −log 2
     classes: ClassVar[list[str]] = ["different", "same", "synthetic"]  # in scikit-learn's order
 
     @staticmethod
@@ -283,50 +293,6 @@ def fit_fuser(name: str, similarity: np.ndarray, log_odds_a: np.ndarray, log_odd
         MetricError: A kind of pair is missing.
     """
     return fuser_class(name).fit(Evidence(similarity, log_odds_a, log_odds_b), np.asarray(kind))
-
-
-def cross_fit(
-    name: str,
-    similarity: np.ndarray,
-    log_odds_a: np.ndarray,
-    log_odds_b: np.ndarray,
-    kind: np.ndarray,
-    identity_a: np.ndarray,
-    identity_b: np.ndarray,
-    folds: int = 5,
-    seed: int = 0,
-) -> np.ndarray:
-    """Scores every pair by a fuser fitted on pairs of other people.
-
-    People are dealt into folds; a pair is scored by the fit on all pairs that share no fold with it, so that nobody is on both sides.
-
-    Returns:
-        float32, N.
-
-    Raises:
-        ConfigError: No such name, or fewer than three folds (a pair of two people may block two).
-        MetricError: A fit lacks a kind of pair; take fewer folds or more people.
-    """
-    if folds < 3:
-        raise ConfigError(f"cross-fitting needs at least 3 folds, got {folds}")
-    kind = np.asarray(kind)
-    people, codes = np.unique(np.concatenate([identity_a, identity_b]).astype(str), return_inverse=True)
-    fold_of = np.random.default_rng(seed).permutation(len(people)) % folds
-    first, second = fold_of[codes[: len(kind)]], fold_of[codes[len(kind) :]]
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    arrays = [np.asarray(value) for value in (similarity, log_odds_a, log_odds_b)]
-    scores = np.empty(len(kind), np.float32)
-    for one, other in {(int(a), int(b)) for a, b in zip(low, high, strict=True)}:
-        apart = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other])
-        if len(set(kind[apart])) < len(set(kind)):
-            raise MetricError(
-                f"cross-fitting {len(people)} people in {folds} folds leaves a fit with no pair of some kind; "
-                "it needs more validation people (data.val_fraction) or more folds (fusion.folds)"
-            )
-        fuser = fit_fuser(name, *(value[apart] for value in arrays), kind[apart])
-        held = (low == one) & (high == other)
-        scores[held] = fuser.score(*(value[held] for value in arrays))
-    return scores
 
 
 def save_judges(path: Path | str, chosen: str, judges: dict[str, Judge]) -> None:

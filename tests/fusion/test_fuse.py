@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from common.errors import ConfigError, DataError, MetricError
 from evaluation.metrics import pair_metrics
 from fusion.calibration import fit_calibration
-from fusion.fuse import FUSERS, Judge, NonLinearLLR, cross_fit, fit_fuser, load_judges, save_judges
+from fusion.cross import cross_fit
+from fusion.fuse import FUSERS, Judge, NonLinearLLR, fit_fuser, load_judges, save_judges
 
 
 def evidence(count=3000, seed=0):
@@ -119,8 +120,8 @@ def test_cross_fitting_never_scores_by_a_fit_on_the_same_people(monkeypatch):
             seen[held] += 1
             return np.zeros(len(rows))
 
-    monkeypatch.setattr("fusion.fuse.fit_fuser", lambda name, rows, *_: Spy(rows))
-    cross_fit("llr", row, odds_a, odds_b, kind, people, others, folds=5)
+    monkeypatch.setattr("fusion.cross.fit_fuser", lambda name, rows, *_: Spy(rows))
+    cross_fit("llr", row, odds_a, odds_b, kind, people, others, folds=5).score(row, odds_a, odds_b)
     assert (seen == 1).all()
 
 
