@@ -21,6 +21,7 @@ from dataset.forgery import FORGERIES, face_swap, resynthesise, self_blend
 from dataset.pairs import PairConfig, make_pairs
 
 SIDE = 160  # pixels of a finished photo
+_REVISION = 2  # raise when the same configuration comes to give other files
 LATENT = 100  # length of the generator's input
 TRAINING_FOLDER = Path("data/train")
 TEST_FOLDER = Path("data/test_public/images")
@@ -54,8 +55,8 @@ class DemoConfig:
 
 
 def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
-    """Writes the training folders with meta.json, the test pairs and gt.csv (pair_id, label, kind, species, who is on
-    either photo).
+    """Writes the training folders with meta.json and species.json, the test pairs and gt.csv (pair_id, label, kind, species, who is on
+    either photo and which is synthetic).
 
     Genuine photos and forgeries pass the same camera, the same resolution and the same JPEG encoder, so that nothing but the forgery tells.
 
@@ -74,7 +75,7 @@ def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
     if config.withheld not in FORGERIES:
         raise ConfigError(f"withheld: no forgery is called {config.withheld!r}; there are {', '.join(FORGERIES)}")
     marker = root / "demo.json"
-    mark = {"config": asdict(config), "fingerprint": fingerprint(asdict(config))}
+    mark = {"config": asdict(config), "fingerprint": fingerprint([_REVISION, asdict(config)])}
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == mark:
         return False
     if root.exists() and any(root.iterdir()) and not marker.exists() and not (root / "unfinished").exists():
@@ -87,16 +88,19 @@ def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
     studio = _Studio(load_generator(), locate, generator)
     everyone = [studio.person(config) for _ in range(config.people + config.test_people)]
     known = [kind for kind in FORGERIES if kind != config.withheld]
-    meta = {}
+    meta, species = {}, {}
     for number, person in enumerate(everyone[: config.people]):
         folder = root / TRAINING_FOLDER / "images" / f"{number:08d}"
         files = {f"{index}.jpg": photo for index, (photo, _) in enumerate(person)}
         for index in range(config.forgeries):
-            files[f"k_{index}.jpg"] = studio.forge(known[index % len(known)], person, everyone[: config.people])
+            kind = known[index % len(known)]
+            files[f"k_{index}.jpg"] = studio.forge(kind, person, everyone[: config.people])
+            species[f"{folder.name}/k_{index}.jpg"] = kind
         for name, photo in files.items():
             _write_bytes(folder / name, studio.shoot(photo))
             meta[f"{folder.name}/{name}"] = int(name.startswith("k_"))
     write_json(root / TRAINING_FOLDER / "meta.json", meta)
+    write_json(root / TRAINING_FOLDER / "species.json", species)
     _write_test(root, config, studio, everyone[config.people :])
     write_json(marker, mark)
     (root / "unfinished").unlink()
@@ -193,7 +197,7 @@ def _write_test(root: Path, config: DemoConfig, studio: _Studio, people: list[li
         for position, name in enumerate((pair.path_a, pair.path_b)):
             _write_bytes(root / TEST_FOLDER / pair.pair_id / f"{position}.jpg", files[name])
     with atomic_path(root / "gt.csv") as temporary:
-        pairs[["pair_id", "label", "kind", "species", "label_a", "label_b"]].to_csv(temporary, index=False)
+        pairs.drop(columns=["path_a", "path_b"]).to_csv(temporary, index=False)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

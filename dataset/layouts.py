@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -63,10 +64,11 @@ def load_images(config: DataConfig, split: str) -> pd.DataFrame:
 
 
 def load_folders(root: Path | str) -> pd.DataFrame:
-    """Reads data/train/[images/]<label>/*, with meta.json where there is one; all rows in split `train`.
+    """Reads data/train/[images/]<label>/*, with meta.json and species.json where they are there; all rows in split `train`.
 
     Raises:
-        DataError: No such folder, no images in it, or a meta.json that is not `{"<label>/<file>": 0 | 1}`.
+        DataError: No such folder, no images in it, a meta.json that is not `{"<label>/<file>": 0 | 1}`, or a species.json that is not
+            `{"<label>/<file>": "what made it"}`.
     """
     root = Path(root)
     base = root / "data" / "train"
@@ -74,11 +76,12 @@ def load_folders(root: Path | str) -> pd.DataFrame:
     if not folder.is_dir():
         raise DataError(f"{root}: neither train.csv nor data/train is there; --data.root names the folder that holds one of them")
     meta = _read_meta(base / "meta.json")
+    species = _read_names(base / "species.json")
     rows = []
     for person in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         for file in sorted(entry for entry in person.iterdir() if entry.suffix.lower() in SUFFIXES):
-            synthetic = meta.get(f"{person.name}/{file.name}", is_forgery_name(file.name))
-            rows.append((person.name, str(file.resolve()), "train", bool(synthetic), ""))
+            name = f"{person.name}/{file.name}"
+            rows.append((person.name, str(file.resolve()), "train", bool(meta.get(name, is_forgery_name(name))), species.get(name, "")))
     return validate(pd.DataFrame(rows, columns=COLUMNS), str(folder))
 
 
@@ -127,18 +130,24 @@ def _member(pair: Path, number: int) -> str:
 
 
 def _read_meta(path: Path) -> dict[str, int]:
-    if not path.exists():
-        return {}
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    if not isinstance(meta, dict):
-        raise DataError(f'{path}: must map "<label>/<file>" to 0 or 1')
+    meta = _read_names(path)
     for name, value in meta.items():
         if value not in (0, 1):
             raise DataError(f"{path}: {name}: must be 0 (genuine) or 1 (synthetic), got {value!r}")
     return meta
+
+
+def _read_names(path: Path) -> dict[str, Any]:
+    """A JSON object by `<label>/<file>`; empty where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    if not isinstance(named, dict):
+        raise DataError(f'{path}: must map "<label>/<file>" to its value')
+    return named
 
 
 def _raw_csv(path: Path) -> pd.DataFrame:
@@ -161,8 +170,14 @@ def _raw_csv(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path, root: Path, split: str) -> pd.DataFrame:
     rows = _raw_csv(path)
     resolved = _resolve(rows["path"], root, path)
-    meta = _read_meta(root / "data" / "train" / "meta.json")
-    synthetic = [bool(meta.get("/".join(name.split("/")[-2:]), is_forgery_name(name))) for name in resolved]
+    if "is_synthetic" in rows.columns:  # a table that `prepare.py` wrote
+        wrong = ~rows["is_synthetic"].isin(["True", "False"])
+        if wrong.any():
+            raise DataError(f"{path}, row {int(wrong.idxmax()) + 1}: is_synthetic must be True or False")
+        synthetic = rows["is_synthetic"] == "True"
+    else:
+        meta = _read_meta(root / "data" / "train" / "meta.json")
+        synthetic = [bool(meta.get("/".join(name.split("/")[-2:]), is_forgery_name(name))) for name in resolved]
     species = rows["species"] if "species" in rows.columns else ""
     images = pd.DataFrame({"label": rows["label"], "path": resolved, "split": split, "is_synthetic": synthetic, "species": species})
     return validate(images, str(path))

@@ -11,7 +11,7 @@ from common.errors import DataError
 from common.files import atomic_path
 
 KINDS = ("same", "different", "synthetic")
-PAIR_COLUMNS = ["pair_id", "path_a", "path_b", "label_a", "label_b", "kind", "label", "species"]
+PAIR_COLUMNS = ["pair_id", "path_a", "path_b", "label_a", "label_b", "synthetic_a", "synthetic_b", "kind", "label", "species"]
 
 
 @dataclass
@@ -41,7 +41,8 @@ def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
         config: Number and composition.
 
     Returns:
-        Columns pair_id, path_a, path_b, label_a, label_b, kind, label (1 for `same`, else 0), species.
+        Columns pair_id, path_a, path_b, label_a, label_b (who is on either photo), synthetic_a, synthetic_b (0 or 1), kind, label (1 for
+        `same`, else 0), species (of the synthetic image).
 
     Raises:
         DataError: Shares that are negative or do not sum to one, or a kind that the images cannot give.
@@ -95,6 +96,8 @@ def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
             "path_b": b["path"],
             "label_a": a["label"],
             "label_b": b["label"],
+            "synthetic_a": a["is_synthetic"].astype(int),
+            "synthetic_b": b["is_synthetic"].astype(int),
             "kind": kinds,
             "label": (kinds == "same").astype(int),
             "species": a["species"].where(a["is_synthetic"], b["species"]),
@@ -135,21 +138,40 @@ def load_pairs(path: Path | str, root: Path | str) -> pd.DataFrame:
     Raises:
         DataError: Names file and row.
     """
+    pairs = read_protocol(path, PAIR_COLUMNS)
+    base = os.path.abspath(root)
+    for name in ("path_a", "path_b"):
+        pairs[name] = [os.path.normpath(os.path.join(base, value)) for value in pairs[name]]
+    return pairs
+
+
+def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
+    """Reads a table of pairs with who is on them and what kind they are; paths stay as they stand there.
+
+    Args:
+        path: CSV file.
+        columns: Those of `PAIR_COLUMNS` it must have, and which are returned.
+
+    Raises:
+        DataError: Names file and row.
+    """
     try:
         pairs = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = [name for name in PAIR_COLUMNS if name not in pairs.columns]
+    missing = [name for name in columns if name not in pairs.columns]
     if missing:
-        raise DataError(f"{path}: column {', '.join(missing)} is missing")
+        raise DataError(f"{path}: column {', '.join(missing)} is missing; there are {', '.join(pairs.columns)}")
+    if pairs.empty:
+        raise DataError(f"{path}: holds no pairs")
+    synthetic = (pairs["synthetic_a"] == "1") | (pairs["synthetic_b"] == "1")
     for wrong, what in (
         (~pairs["kind"].isin(KINDS), "kind is none of " + ", ".join(KINDS)),
         (pairs["pair_id"].duplicated(), "pair_id stands twice"),
         ((pairs["kind"] == "same").astype(int).astype(str) != pairs["label"], "label does not fit kind"),
+        (~pairs[["synthetic_a", "synthetic_b"]].isin(["0", "1"]).all(axis=1), "synthetic_a and synthetic_b must be 0 or 1"),
+        ((pairs["kind"] == "synthetic") != synthetic, "kind does not fit synthetic_a and synthetic_b"),
     ):
         if wrong.any():
             raise DataError(f"{path}, row {int(wrong.idxmax()) + 1}: {what}")
-    base = os.path.abspath(root)
-    for name in ("path_a", "path_b"):
-        pairs[name] = [os.path.normpath(os.path.join(base, value)) for value in pairs[name]]
-    return pairs.assign(label=pairs["label"].astype(int))[PAIR_COLUMNS]
+    return pairs[columns].astype({"label": int, "synthetic_a": int, "synthetic_b": int})

@@ -1,10 +1,14 @@
-"""The one table of images, and its check."""
+"""The one table of images: its check, its file."""
+
+import os
+from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from common.errors import DataError
+from common.files import atomic_path
 
 COLUMNS = ["label", "path", "split", "is_synthetic", "species"]
 
@@ -42,3 +46,10 @@ def validate(images: pd.DataFrame, source: str) -> pd.DataFrame:
         first = errors.failure_cases.iloc[0]
         where = f", row {int(first['index']) + 1}" if pd.notna(first["index"]) else ""
         raise DataError(f"{source}{where}: column {first['column']}: {first['check']}: {first['failure_case']!r}") from errors
+
+
+def save_images(path: Path | str, images: pd.DataFrame) -> None:
+    """Writes a table of images as CSV, with paths relative to its own folder, which is then a data root."""
+    folder = os.path.dirname(os.path.abspath(path))
+    with atomic_path(path) as temporary:
+        images.assign(path=[os.path.relpath(image, folder) for image in images["path"]]).to_csv(temporary, index=False)

@@ -67,17 +67,28 @@ class FaceCache:
         Raises:
             DataError: There is no such entry; the cache was deleted since `ensure`.
         """
-        try:
-            with safe_open(self._file(key), framework="np") as entry:
-                return entry.get_tensor(template.name)
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{self._file(key)}: crop {template.name} is gone from the cache ({error}); run the command again") from error
+        return self._tensor(key, template.name)
 
     def read_batch(self, keys: Sequence[str], template: CropTemplate) -> Crops:
         """Reads several crops."""
         if not len(keys):
             return Crops(np.zeros((0, template.size, template.size, 3), np.uint8), template)
         return Crops(np.stack([self.read(key, template) for key in keys]), template)
+
+    def read_landmarks(self, keys: Sequence[str]) -> np.ndarray:
+        """Reads the landmarks found in several images: float32, N×5×2, in pixels of the image.
+
+        Raises:
+            DataError: As `read`.
+        """
+        return np.stack([self._tensor(key, "landmarks") for key in keys]) if len(keys) else np.zeros((0, 5, 2), np.float32)
+
+    def _tensor(self, key: str, name: str) -> np.ndarray:
+        try:
+            with safe_open(self._file(key), framework="np") as entry:
+                return entry.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again") from error
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
