@@ -1,7 +1,6 @@
 """The whole chain on embedded data: `python demo.py [--short]`. Needs no data, no account, no GPU."""
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -9,16 +8,14 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
+from assessment import report
 from common.errors import KryptoniteError
-from common.files import write_json
 from dataset.demo import DemoConfig, write_demo
 from dataset.layouts import DataConfig, load_images
 from dataset.prepare import prepare
-from dataset.submission import join, read_ground_truth, read_submission
+from dataset.protocol import load_protocol
 from detection.aligner import Aligner, AlignerConfig
 from detection.faces import CENTRE_CROP
-from evaluation.bootstrap import measure_pairs
-from evaluation.metrics import pair_metrics
 from evaluation.sheet import draw_sheet
 from experiment import RunConfig, run_experiment
 from pipeline import Pipeline
@@ -47,34 +44,21 @@ def main() -> int:
             prepare(config.data, root)
         run_experiment(config)
         pipeline = Pipeline.load(run, cache=config.cache)
-        report = pipeline.submit(root, run / "submission.csv")
-        truth = read_ground_truth(root / "gt.csv")
-        submitted = join(truth, read_submission(run / "submission.csv"), "submission.csv").rename(columns={"similarity": "score"})
-        table = submitted.merge(report.scores.drop(columns="score"), on="pair_id")
-        kind, species = table["kind"].to_numpy(), table["species"].to_numpy()
-        people = [table[name].to_numpy() for name in ("label_a", "label_b")]
-        fused, alone = (
-            measure_pairs(*people, kind, table[name].to_numpy(), resamples=config.fusion.resamples) for name in ("score", "similarity")
-        )
-        by_species = {
-            name: pair_metrics(kind[chosen], table["score"].to_numpy()[chosen])["spf_eer"]
-            for name in np.unique(species[kind == "synthetic"])
-            for chosen in [(kind == "same") | (species == name)]
-        }
-        test = {"pairs": len(table), "fused": fused, "recognition_alone": alone, "spf_eer_by_species": by_species}
-        kept = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        write_json(run / "metrics.json", {**kept, "test": test})
-        images = load_images(DataConfig(str(root)), "train")
-        draw_sheet(run / "sheet.png", images, table, pipeline.judge.threshold)
+        submission = pipeline.submit(root, run / "submission.csv")
+        findings = report(run, root / "gt.csv", root, run / "report.html", config.cache, resamples=config.fusion.resamples)
+        pairs = load_protocol(root / "gt.csv", root).merge(submission.scores.drop(columns=["path_a", "path_b"]), on="pair_id")
+        draw_sheet(run / "sheet.png", load_images(DataConfig(str(root)), "train"), pairs, pipeline.judge.threshold)
     except KryptoniteError as error:
         print(f"demo.py: {error}", file=sys.stderr)
         return 2
-    unseen = DemoConfig().withheld
+    fused, alone = findings["systems"][findings["chosen"]], findings["systems"]["none"]
+    by_species = {row["species"]: row["system"]["spf_eer"] for row in findings["species"]}
+    unseen = ", ".join(findings["withheld"])
     print(f"demo: SPF-EER by forgery: {', '.join(f'{name} {value:.4f}' for name, value in by_species.items())} ({unseen} not in training)")
-    print(f"demo: {run}/submission.csv, {run}/metrics.json, {run}/model_card.md, {run}/sheet.png")
+    print(f"demo: {run}/report.html, {run}/submission.csv, {run}/metrics.json, {run}/model_card.md, {run}/sheet.png")
     print(
         f"demo: EER {fused['eer_challenge']:.4f} recognition-only {alone['eer_challenge']:.4f} SV {fused['sv_eer']:.4f} "
-        f"SPF {fused['spf_eer']:.4f} pairs {len(table)} seconds {time.perf_counter() - began:.0f}"
+        f"SPF {fused['spf_eer']:.4f} pairs {len(pairs)} seconds {time.perf_counter() - began:.0f}"
     )
     return 0
 

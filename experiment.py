@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from common.errors import DataError
-from common.files import fingerprint, sha256_file, write_json, write_text
+from common.files import atomic_path, fingerprint, sha256_file, write_json, write_text
 from common.inputs import CropTemplate
 from dataset.layouts import DataConfig, load_images
 from dataset.pairs import load_pairs, make_pairs, save_pairs
@@ -26,7 +26,8 @@ from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from evaluation.bootstrap import measure_pairs
 from evaluation.metrics import detector_metrics, eer_threshold
-from fusion.fuse import FUSERS, REVISION, Judge, cross_fit, fit_fuser, fuser_class, save_judges
+from fusion.cross import cross_fit
+from fusion.fuse import FUSERS, REVISION, Judge, fit_fuser, fuser_class, save_judges
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
@@ -35,6 +36,8 @@ from recognition.config import RecognitionConfig
 from recognition.recogniser import Recogniser
 from recognition.train import train_recogniser
 from training.ranks import ranks, wait_for_all
+
+PAIRS, IMAGES = "pairs_val.csv", "images.csv"  # in a run's folder
 
 # Settings that say where or how fast a stage runs, not what comes out of it.
 _INDIFFERENT = {"workers", "devices", "nodes", "accelerator"}
@@ -85,7 +88,8 @@ class TrainingData:
     Args:
         train: Columns of the image table plus key and status of the crop cache.
         val: Likewise.
-        val_pairs: Frozen pairs, both images usable.
+        all_pairs: Frozen validation pairs.
+        val_pairs: Those of them with both images usable.
         failures: Counts of unreadable files and of photos without a found face, per split.
         split: Hash of who is in which split.
         cache: The crops.
@@ -93,10 +97,18 @@ class TrainingData:
 
     train: pd.DataFrame
     val: pd.DataFrame
+    all_pairs: pd.DataFrame
     val_pairs: pd.DataFrame
     failures: dict[str, dict[str, int]]
     split: str
     cache: FaceCache
+
+    def save(self, run: Path, root: str) -> None:
+        """Leaves in the run's folder what was trained and validated on: the frozen pairs, and which image contents were in which split."""
+        save_pairs(run / PAIRS, self.all_pairs, root)
+        images = pd.concat([self.train, self.val])[["key", "label", "split", "is_synthetic", "species"]]
+        with atomic_path(run / IMAGES) as temporary:
+            images.to_csv(temporary, index=False)
 
     def reader(self, template: CropTemplate) -> Callable[[str], np.ndarray]:
         """Gives the function from cache key to crop that training reads by."""
@@ -117,18 +129,30 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     if main:
         write_text(run / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
     data = prepare_training_data(config)
-    inputs = {"split": data.split, "images": fingerprint([*data.train["key"], *data.val["key"]]), "pairs": _pairs_print(data.val_pairs)}
-
+    if main:
+        data.save(run, config.data.root)
+    # Each stage is marked by what it reads, no more: other forgeries need not train the recogniser anew that never looks at them.
+    forgeries = config.recognition.spoof_weight > 0
     recognition = _stage(
         run / "recognition",
-        {"config": _settings(config.recognition), "weights": _weights_print(config.recognition.backbone.weights), **inputs},
+        {
+            "config": _settings(config.recognition),
+            "weights": _weights_print(config.recognition.backbone.weights),
+            "images": _images_print(data.train if forgeries else data.train[~data.train["is_synthetic"]]),
+            "pairs": _pairs_print(data.val_pairs[data.val_pairs["kind"] != "synthetic"], data.val),
+        },
         lambda folder, mark: train_recogniser(
             config.recognition, data.train, data.val, data.val_pairs, data.reader(config.recognition.template), folder, mark
         ),
     )
     liveness = _stage(
         run / "liveness",
-        {"config": _settings(config.liveness), "weights": _weights_print(config.liveness.backbone.weights), **inputs},
+        {
+            "config": _settings(config.liveness),
+            "weights": _weights_print(config.liveness.backbone.weights),
+            "images": _images_print(data.train),
+            "val_images": _images_print(data.val),
+        },
         lambda folder, mark: train_detector(config.liveness, data.train, data.val, data.reader(config.liveness.template), folder, mark),
     )
     if not main:
@@ -164,6 +188,7 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     return TrainingData(
         frames["train"],
         frames["val"],
+        pairs,
         pairs[usable].reset_index(drop=True),
         failures,
         split_hash(pd.concat(frames.values(), ignore_index=True)),
@@ -172,17 +197,14 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
 
 
 def _frozen_pairs(config: RunConfig, val: pd.DataFrame) -> pd.DataFrame:
-    """The data's own `pairs_val.csv` where `prepare.py` left one, else drawn once and frozen in the run's folder."""
+    """The data's own `pairs_val.csv` where `prepare.py` left one, else those frozen in the run's folder, else newly drawn."""
     root = Path(config.data.root)
-    for frozen in (root / "pairs_val.csv", Path(config.run) / "pairs_val.csv"):
+    for frozen in (root / PAIRS, Path(config.run) / PAIRS):
         if frozen.exists():
             pairs = load_pairs(frozen, root)
             if pairs["path_a"].isin(val["path"]).any():
                 return pairs
-    pairs = make_pairs(val, config.data.pairs)
-    if ranks()[0] == 0:
-        save_pairs(Path(config.run) / "pairs_val.csv", pairs, root)
-    return pairs
+    return make_pairs(val, config.data.pairs)
 
 
 def _settings(config: Any) -> Any:
@@ -200,8 +222,14 @@ def _weights_print(weights: str) -> str:
     return sha256_file(weights) if Path(weights).is_file() else weights
 
 
-def _pairs_print(pairs: pd.DataFrame) -> str:
-    return fingerprint(pairs[["pair_id", "label_a", "label_b", "kind"]].astype(str).to_numpy().tolist())
+def _images_print(images: pd.DataFrame) -> str:
+    return fingerprint(images[["key", "label", "is_synthetic"]].astype(str).to_numpy().tolist())
+
+
+def _pairs_print(pairs: pd.DataFrame, images: pd.DataFrame) -> str:
+    key = images.set_index("path")["key"]
+    sides = [pairs[name].map(key) for name in ("path_a", "path_b")]
+    return fingerprint(pd.concat([*sides, pairs["label_a"], pairs["label_b"], pairs["kind"]], axis=1).astype(str).to_numpy().tolist())
 
 
 def _stage(folder: Path, inputs: dict[str, Any], train: Callable[[Path, str], tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
@@ -229,7 +257,7 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
         "recognition": sha256_file(run / "recognition/model.safetensors"),
         "liveness": sha256_file(run / "liveness/model.safetensors"),
         "aligner": data.cache.aligner.settings,
-        "pairs": _pairs_print(data.val_pairs),
+        "pairs": _pairs_print(data.val_pairs, data.val),
     }
     mark = fingerprint(inputs)
     metrics_file = run / "metrics.json"
@@ -243,10 +271,13 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     evidence = [pairs[name].to_numpy() for name in ("similarity", "log_odds_a", "log_odds_b", "kind")]
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
     kind = evidence[-1]
-    scores = {name: cross_fit(name, *evidence, *groups, folds=config.fusion.folds) for name in FUSERS}
+    scores = {name: cross_fit(name, *evidence, *groups, folds=config.fusion.folds).score(*evidence[:3]) for name in FUSERS}
     judges = {name: Judge(fit_fuser(name, *evidence), eer_threshold(kind == "same", score)) for name, score in scores.items()}
     save_judges(run / "fusion.json", config.fusion.name, judges)
-    figures = {name: measure_pairs(*groups, kind, score, judges[name].threshold, config.fusion.resamples) for name, score in scores.items()}
+    figures = {
+        name: measure_pairs(*groups, kind, score, judges[name].threshold, FUSERS[name].llr(score), config.fusion.resamples)
+        for name, score in scores.items()
+    }
     synthetic = dict(zip(data.val["path"], data.val["is_synthetic"], strict=True))
     metrics = {
         "fingerprint": mark,

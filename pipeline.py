@@ -29,13 +29,17 @@ class Looks:
 
     Args:
         paths: The images, in order.
+        keys: Of the crop cache: equal for equal contents, empty where unreadable.
         status: How the face was acquired, N strings of `detection.faces`.
+        boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image; NaN where unreadable.
         embeddings: float32 N×D, unit length; zeros where unreadable.
         log_odds: float32 N, log-odds of 'synthetic'; NaN where unreadable.
     """
 
     paths: pd.Index
+    keys: np.ndarray
     status: np.ndarray
+    boxes: np.ndarray
     embeddings: np.ndarray
     log_odds: np.ndarray
 
@@ -92,13 +96,23 @@ class Pipeline:
         detector: Aligned crops to log-odds of 'synthetic'.
         aligner: Settings of the face detection.
         cache: Folder of the crop cache; safe to delete.
-        judge: Fuser and threshold; None while training, when there is none yet.
+        judges: Every fitted fusion with its threshold; none while training, when there is none yet.
+        chosen: Which of them judges.
     """
 
-    def __init__(self, recogniser: Recogniser, detector: Detector, aligner: AlignerConfig, cache: Path, judge: Judge | None = None):
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        detector: Detector,
+        aligner: AlignerConfig,
+        cache: Path,
+        judges: dict[str, Judge] | None = None,
+        chosen: str = "",
+    ):
         self.recogniser = recogniser
         self.detector = detector
-        self.judge = judge
+        self.judges = judges or {}
+        self.chosen = chosen
         self.aligner = Aligner(aligner, list(dict.fromkeys([recogniser.spec.template, detector.spec.template])))
         self.cache = FaceCache(cache, self.aligner)
 
@@ -123,35 +137,46 @@ class Pipeline:
             Detector.load(run / "liveness", device),
             AlignerConfig(**{**aligner, "device": device}),
             Path(cache),
-            judges[chosen],
+            judges,
+            chosen,
         )
 
+    @property
+    def judge(self) -> Judge:
+        """The fusion that judges, with its threshold."""
+        return self.judges[self.chosen]
+
     def look(self, paths: Sequence[str], progress: bool = True) -> Looks:
-        """Decodes, aligns, embeds and scores every distinct path once."""
+        """Decodes every distinct path once; aligns, embeds and scores every distinct content once."""
         distinct = pd.Index(pd.unique(pd.Series(list(paths), dtype=object)))
         faces = self.cache.ensure(list(distinct), progress=progress)
         status = faces["status"].to_numpy()
         usable = np.flatnonzero(status != UNREADABLE)
         keys = faces["key"].to_numpy()
         embeddings, log_odds = None, np.full(len(distinct), np.nan, np.float32)
-        for start in range(0, len(usable), CHUNK):
-            rows = usable[start : start + CHUNK]
-            chunk = list(keys[rows])
+        # One photo may lie under many names, as in pairs of folders; its content is looked at once.
+        contents, content = np.unique(keys[usable].astype(str), return_inverse=True)
+        for start in range(0, len(contents), CHUNK):
+            chunk = contents[start : start + CHUNK].tolist()
             embedded = self.recogniser.embed(self.cache.read_batch(chunk, self.recogniser.spec.template))
             if embeddings is None:
                 embeddings = np.zeros((len(distinct), embedded.shape[1]), np.float32)
-            embeddings[rows] = embedded
-            log_odds[rows] = self.detector.log_odds(self.cache.read_batch(chunk, self.detector.spec.template))
+            inside = (content >= start) & (content < start + CHUNK)
+            rows, place = usable[inside], content[inside] - start
+            embeddings[rows] = embedded[place]
+            log_odds[rows] = self.detector.log_odds(self.cache.read_batch(chunk, self.detector.spec.template))[place]
         if embeddings is None:
             embeddings = np.zeros((len(distinct), 1), np.float32)
-        return Looks(distinct, status, embeddings, log_odds)
+        return Looks(distinct, keys, status, faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32), embeddings, log_odds)
 
     def evidence(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
-        """Gives `pairs` with columns similarity, log_odds_a, log_odds_b and readable, and the looks they came from."""
+        """Gives `pairs` with columns key_a, key_b, similarity, log_odds_a, log_odds_b and readable, and the looks they came from."""
         looks = self.look([*pairs["path_a"], *pairs["path_b"]], progress)
         a, b = looks.paths.get_indexer(pairs["path_a"]), looks.paths.get_indexer(pairs["path_b"])
         readable = (looks.status[a] != UNREADABLE) & (looks.status[b] != UNREADABLE)
         return pairs.assign(
+            key_a=looks.keys[a],
+            key_b=looks.keys[b],
             similarity=np.einsum("nd,nd->n", looks.embeddings[a], looks.embeddings[b]),
             log_odds_a=looks.log_odds[a],
             log_odds_b=looks.log_odds[b],

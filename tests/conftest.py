@@ -6,12 +6,14 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
 
 from dataset.demo import LATENT, load_generator
+from dataset.pairs import PAIR_COLUMNS
 
 # The same examples on every run, and no clock: a busy machine must not fail a test.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -52,3 +54,22 @@ def folders(tmp_path, save):
         for name in ("0.jpg", "1.jpg"):
             save(tmp_path / "data/test_public/images" / f"{pair:08d}" / name, generator.integers(0, 255, (40, 40, 3), dtype=np.uint8))
     return tmp_path
+
+
+@pytest.fixture
+def face_pairs(tmp_path, faces, save):
+    """48 pairs of eight people, three photos each (mirrored, darker), the third filed as synthetic."""
+    paths = {}
+    for person, face in enumerate(faces):
+        for number, photo in enumerate((face, face[:, ::-1], face // 2)):
+            paths[person, number] = str(save(tmp_path / "photos" / f"{person}-{number}.png", photo))
+    rows = []
+    for person in range(8):
+        for step in (1, 2, 3):
+            rows.append((paths[person, 0], paths[(person + step) % 8, 1], person, (person + step) % 8, 0, "different"))
+        rows.append((paths[person, 0], paths[person, 1], person, person, 0, "same"))
+        rows += [(paths[person, number], paths[person, 2], person, person, 1, "synthetic") for number in (0, 1)]
+    table = pd.DataFrame(rows, columns=["path_a", "path_b", "label_a", "label_b", "synthetic_b", "kind"])
+    table = table.assign(pair_id=[f"{n:08d}" for n in range(len(table))], synthetic_a=0, label=(table["kind"] == "same").astype(int))
+    table["species"] = np.where(table["kind"] == "synthetic", "dark", "")
+    return table.astype({"label_a": str, "label_b": str})[PAIR_COLUMNS]

@@ -46,7 +46,12 @@ def write_run(run: Path) -> Path:
     Detector(detector.network, detector.blueprint, InputSpec(CropTemplate(32, 0.2)), "scratch", "cpu").save(run / "liveness")
     generator = np.random.default_rng(0)
     kind = np.repeat(["same", "different", "synthetic"], 20)
-    fuser = fit_fuser("llr", generator.normal(kind != "different"), generator.normal(size=60), generator.normal(kind == "synthetic"), kind)
-    save_judges(run / "fusion.json", "llr", {"llr": Judge(fuser, 0.1)})
-    (run / "config.yaml").write_text(yaml.safe_dump({"aligner": {"min_face": 40}}))
+    evidence = generator.normal(kind != "different"), generator.normal(size=60), generator.normal(kind == "synthetic"), kind
+    judges = {name: Judge(fit_fuser(name, *evidence), 0.1) for name in ("none", "detector", "llr")}
+    save_judges(run / "fusion.json", "llr", judges)
+    seeds = {branch: {"seed": 0} for branch in ("recognition", "liveness")}
+    data = {"root": "nowhere", "seed": 0, "pairs": {"seed": 0}}
+    (run / "config.yaml").write_text(yaml.safe_dump({"aligner": {"min_face": 40}, "fusion": {"folds": 4}, "data": data, **seeds}))
+    (run / "images.csv").write_text("key,label,split,is_synthetic,species\n")
+    (run / "metrics.json").write_text('{"split_hash": "0123456789abcdef"}')
     return run
