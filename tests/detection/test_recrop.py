@@ -1,0 +1,38 @@
+"""A crop cut from another crop is the one cut from the photo, but for being sampled twice."""
+
+import numpy as np
+
+from common.inputs import Crops, CropTemplate
+from detection.aligner import Aligner, AlignerConfig
+from detection.recrop import recrop, recrop_matrix, widest
+from detection.warp import template_points
+
+WIDE, NARROW = CropTemplate(224, 0.2), CropTemplate(112, 0.0)
+
+
+def test_landmarks_land_where_the_template_says():
+    matrix = recrop_matrix(WIDE, NARROW)
+    moved = template_points(WIDE) @ matrix[:, :2].T + matrix[:, 2]
+    assert np.allclose(moved, template_points(NARROW), atol=1e-3)
+    assert np.allclose(matrix[:, :2], matrix[0, 0] * np.eye(2), atol=1e-6)  # no rotation
+
+
+def test_recropping_shows_what_cropping_shows(faces):
+    aligned = Aligner(AlignerConfig(device="cpu"), [WIDE, NARROW])(faces[:3])
+    again = recrop(aligned.crops_for(WIDE), NARROW)
+    assert again.template == NARROW and again.pixels.shape == (3, 112, 112, 3) and again.pixels.dtype == np.uint8
+    difference = np.abs(again.pixels.astype(int) - aligned.crops[NARROW])
+    assert difference.mean() < 3
+    misplaced = np.abs(np.roll(again.pixels, 3, axis=2).astype(int) - aligned.crops[NARROW])
+    assert difference.mean() < 0.5 * misplaced.mean()
+
+
+def test_the_same_template_is_left_alone_and_nothing_stays_nothing():
+    crops = Crops(np.zeros((2, 112, 112, 3), np.uint8), NARROW)
+    assert recrop(crops, NARROW) is crops
+    assert recrop(Crops(np.zeros((0, 224, 224, 3), np.uint8), WIDE), NARROW).pixels.shape == (0, 112, 112, 3)
+
+
+def test_the_widest_template_holds_all_others():
+    assert widest([NARROW, WIDE]) == WIDE
+    assert widest([CropTemplate(112, 0.0), CropTemplate(224, 0.0)]) == CropTemplate(224, 0.0)
