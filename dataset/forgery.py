@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 FORGERIES = ("face_swap", "self_blend", "resynthesis")
+_SIDE = 160  # pixels of the photos on which the widths of self-blending's blurs were set
 
 
 def face_mask(landmarks: np.ndarray, height: int, width: int, scale: float = 1.0) -> np.ndarray:
@@ -62,7 +63,7 @@ def match_colour(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> 
     return cv2.cvtColor(np.clip(matched, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
 
 
-def self_blend(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def self_blend(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator, colour: float = 1.0) -> np.ndarray:
     """Blends a photo with a slightly moved and recoloured copy of itself inside a deformed face mask (self-blended images, Shiohara &
     Yamasaki 2022).
 
@@ -70,28 +71,30 @@ def self_blend(photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Ge
         photo: RGB uint8, H×W×3.
         landmarks: 5×2 pixels.
         generator: Source of the random choices.
+        colour: How far the copy's colours may stray, 0..1; at 1 each channel by a fifth and 16 of its 255 levels.
 
     Returns:
         RGB uint8, H×W×3.
     """
     height, width = photo.shape[:2]
     side = max(height, width)
+    unit = side / _SIDE
     centre = tuple(map(float, landmarks.mean(0)))
     matrix = cv2.getRotationMatrix2D(centre, generator.uniform(-4, 4), generator.uniform(0.93, 1.07))
     matrix[:, 2] += generator.uniform(-0.025, 0.025, 2) * side
     copy = cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
-    copy = copy * generator.uniform(0.8, 1.2, 3) + generator.uniform(-16, 16, 3)
+    copy = copy * generator.uniform(1 - 0.2 * colour, 1 + 0.2 * colour, 3) + generator.uniform(-16 * colour, 16 * colour, 3)
     if generator.random() < 0.5:
-        copy += generator.uniform(1, 2) * (copy - cv2.GaussianBlur(copy, (0, 0), 1.5))
+        copy += generator.uniform(1, 2) * (copy - cv2.GaussianBlur(copy, (0, 0), 1.5 * unit))
     else:
-        copy = cv2.GaussianBlur(copy, (0, 0), generator.uniform(0.6, 1.2))
+        copy = cv2.GaussianBlur(copy, (0, 0), generator.uniform(0.6, 1.2) * unit)
     mask = face_mask(landmarks, height, width, generator.uniform(0.75, 1.1)).astype(np.float32) / 255
     # An elastic deformation, so that the seam is not always an ellipse.
     flow = cv2.GaussianBlur(generator.standard_normal((height, width, 2)).astype(np.float32), (0, 0), side / 12)
     flow *= 0.04 * side / max(float(np.abs(flow).max()), 1e-6)
     grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     mask = cv2.remap(mask, grid_x + flow[..., 0], grid_y + flow[..., 1], cv2.INTER_LINEAR)
-    mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(1, 2.5))[..., None] * generator.choice([0.75, 1.0])
+    mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(1, 2.5) * unit)[..., None] * generator.choice([0.75, 1.0])
     return np.clip(photo * (1 - mask) + copy * mask, 0, 255).astype(np.uint8)
 
 

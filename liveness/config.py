@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from common.errors import ConfigError
 from common.inputs import CropTemplate
 from common.weights import BackboneConfig
+from dataset.forgery import FORGERIES
 from training.fit import FitConfig
 from training.optim import OptimConfig
 
@@ -35,18 +37,36 @@ class LivenessConfig:
         backbone: Network and weights; it gets a head of one logit.
         template: The crop it reads, wider than the recogniser's: blending seams lie at the rim of the face.
         augment: Augmentation.
-        pairs_per_batch: Pairs of a genuine and a `k_` image of one person in a batch; the batch has twice as many crops.
+        pairs_per_batch: Pairs of a genuine and a `k_` image in a batch; the batch has twice as many crops.
+        paired: Whether both images of a pair show the same person; else batches are balanced by class alone.
+        forgeries: Share of the pairs, 0..1, whose `k_` image gives way to a forgery made on the fly of a genuine crop.
+        forgery_kinds: What these are, evenly: names from `dataset.forgery.FORGERIES`.
         head_lr_scale: Learning rate of the new head relative to that of the pretrained rest.
         optim: Optimiser.
         fit: Length, precision, devices.
-        seed: Of initialisation, batches and augmentation.
+        seed: Of initialisation, batches, forgeries and augmentation.
+
+    Raises:
+        ConfigError: A share is outside 0..1, or there is no such kind of forgery.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     template: CropTemplate = field(default_factory=lambda: CropTemplate(224, 0.2))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     pairs_per_batch: int = 16
+    paired: bool = True
+    forgeries: float = 0.0
+    forgery_kinds: list[str] = field(default_factory=lambda: ["self_blend"])
     head_lr_scale: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4))
     fit: FitConfig = field(default_factory=lambda: FitConfig(ema_decay=0.99))
     seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.forgeries <= 1:
+            raise ConfigError(f"forgeries: the share must lie in 0..1, not {self.forgeries}")
+        for kind in self.forgery_kinds:
+            if kind not in FORGERIES:
+                raise ConfigError(f"forgery_kinds: no forgery is called {kind!r}; there are {', '.join(FORGERIES)}")
+        if not self.forgery_kinds:
+            raise ConfigError(f"forgery_kinds: name at least one of {', '.join(FORGERIES)}")

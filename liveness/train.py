@@ -18,7 +18,8 @@ from evaluation.metrics import eer
 from liveness.augment import Augment
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
-from liveness.sampler import PairedBatches
+from liveness.forgeries import ForgedCrops, targets
+from liveness.sampler import PairedBatches, UnpairedBatches
 from training.crops import CropDataset
 from training.fit import fit
 from training.optim import build_optimiser
@@ -44,18 +45,21 @@ def train_detector(
     loaded = build_timm(config.backbone, 1)
     print(f"liveness: {config.backbone.name}, {loaded.source}", file=sys.stderr)
     spec = InputSpec(config.template, "RGB", loaded.mean, loaded.std)
-    batches = PairedBatches(train["label"].to_numpy(), train["is_synthetic"].to_numpy(), config.pairs_per_batch, config.seed)
+    person, synthetic = train["label"].to_numpy(), train["is_synthetic"].to_numpy()
+    dealing = (synthetic, config.pairs_per_batch, config.seed, config.forgeries)
+    batches = PairedBatches(person, *dealing) if config.paired else UnpairedBatches(*dealing)
+    crops = ForgedCrops(train["key"], read, person, synthetic, config.template, config.forgery_kinds)
     module = DetectorModule(
         config,
         loaded.network.to(memory_format=torch.channels_last),
         spec,
-        train["is_synthetic"].to_numpy(),
+        synthetic,
         val["is_synthetic"].to_numpy(),
     )
     workers = config.fit.workers
     result = fit(
         module,
-        DataLoader(CropDataset(train["key"], read), batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
+        DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
         DataLoader(CropDataset(val["key"], read), batch_size=64, num_workers=workers),
         folder,
         config.fit,
@@ -91,7 +95,7 @@ class DetectorModule(pl.LightningModule):
         self.network = network
         self._config, self._spec = config, spec
         self._augment = Augment(config.augment)
-        self._target = torch.tensor(train_synthetic, dtype=torch.float32)
+        self._synthetic = torch.tensor(train_synthetic, dtype=torch.float32)
         self._val_synthetic = np.asarray(val_synthetic, bool)
         self._log_odds: dict[int, float] = {}
 
@@ -101,9 +105,9 @@ class DetectorModule(pl.LightningModule):
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         """Augments a batch and takes its loss."""
-        crops, rows = batch
+        crops, numbers = batch
         logits = self.logits(self._augment(crops.float() / 255))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, self._target[rows.cpu()].to(logits.device))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets(numbers.cpu(), self._synthetic).to(logits.device))
         self.log("train_loss", loss.detach(), prog_bar=True)
         return loss
 

@@ -25,4 +25,8 @@ class CropDataset(Dataset):
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
         """Gives the crop as uint8 3×S×S and its row."""
         # The copy makes the array writable, which torch needs, and its memory private to the worker.
-        return torch.from_numpy(self._read(self._keys[row]).transpose(2, 0, 1).copy()), row
+        return torch.from_numpy(self.pixels(row).transpose(2, 0, 1).copy()), row
+
+    def pixels(self, row: int) -> np.ndarray:
+        """Gives the crop as it is cached: uint8, S×S×3, RGB."""
+        return self._read(self._keys[row])
