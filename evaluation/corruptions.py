@@ -1,6 +1,7 @@
 """What happens to photos on their way to a matcher: codecs, lenses, light, things worn on the face, a screen photographed anew.
 
-Each corruption has three severities. Lengths are in distances between the eyes, so that a severity means the same on crops of any template.
+Each corruption has three severities. Lengths are in distances between the eyes, so that a severity means the same on crops of any template;
+only codecs' blocks and a sensor's noise go by the crop's own pixels.
 """
 
 import io
@@ -312,7 +313,7 @@ CORRUPTIONS = {
     "gamma": Corruption("tone curve with this exponent or its inverse, at random", "{:g}", (1.5, 2, 3), _gamma),
     "colour_shift": Corruption("wrong white balance in a random direction", "largest gain e^±{:g}", (0.1, 0.2, 0.35), _colour_shift),
     "rotation": Corruption("turned about the crop's centre, either way at random", "{:g}°", (5, 12, 25), _rotation),
-    "mask": Corruption("a face mask; eyes are at 0, the mouth at 1", "upwards to {:g}", (0.7, 0.5, 0.25), _mask),
+    "mask": Corruption("a face mask; eyes are at 0, the mouth at 1", "upwards to {:g}", (0.7, 0.45, 0.25), _mask),
     "glasses_bar": Corruption("a black bar over the eyes", "{:g} eye distances high", (0.25, 0.4, 0.6), _glasses_bar),
     "moire": Corruption("a screen photographed: moiré, blur, glow, cold cast, gamma", "strength {:g}", (0.08, 0.16, 0.28), _moire),
 }
