@@ -29,6 +29,9 @@ def main(data: DataConfig, out: str | None = None) -> int:
         print(f"{split}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     for name in ("unreadable", "duplicates", "identities_in_two_splits", "near_duplicates_across_splits"):
         print(f"{name}: {report[name]['count']}")
+    shortcuts = report["shortcuts"]
+    cure = " ".join(f"--aligner.{name} {value}" for name, value in shortcuts["cure"].items())
+    print(f"shortcuts: {shortcuts['verdict']}" + (f"; train with {cure}" if cure else ""))
     print(f"split hash: {report['split_hash'][:12]}")
     return 0
 

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from facenet_pytorch.models.utils.detect_face import detect_face
 
+from common.errors import ConfigError
 from common.inputs import CropTemplate
 from common.memory import keep_freed_memory
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
+from detection.uniform import make_uniform
 from detection.warp import estimate_similarity, template_points, warp
 
 _REVISION = 1  # raise when the crops of unchanged settings change: old cache entries are then left alone
@@ -30,6 +32,9 @@ class AlignerConfig:
         search_side: Photos are searched at this size of the longer side at most; crops are cut from the full photo.
         batch_size: Images per batch of the detector.
         device: `auto`, `cpu` or `cuda`.
+        common_side: Every photo is first brought to this size of its longer side, in pixels; 0 leaves it.
+        common_quality: Every photo is first sent through JPEG of this quality, 1..100; 0 does not. Together they are the cure where
+            `prepare.py` finds that size or compression tell genuine from `k_` images; see `detection.uniform`.
     """
 
     min_face: int = 40
@@ -38,6 +43,8 @@ class AlignerConfig:
     search_side: int = 640
     batch_size: int = 32
     device: str = "auto"
+    common_side: int = 0
+    common_quality: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,16 @@ class Aligner:
     Args:
         config: How faces are looked for.
         templates: Crops to cut from every image.
+
+    Raises:
+        ConfigError: A common size or quality that cannot be.
     """
 
     def __init__(self, config: AlignerConfig, templates: Sequence[CropTemplate]):
+        if config.common_side < 0 or not 0 <= config.common_quality <= 100:
+            raise ConfigError(
+                f"common_side must be 0 or more and common_quality 0..100, got {config.common_side} and {config.common_quality}"
+            )
         keep_freed_memory()
         self.config = config
         self.templates = list(templates)
@@ -70,16 +84,20 @@ class Aligner:
     def settings(self) -> dict[str, Any]:
         """Everything that decides what a crop looks like, for cache keys; JSON-able."""
         config = self.config
+        # Named only when they do something, so that caches from before there was a cure stay valid.
+        common = {"common": [config.common_side, config.common_quality]} if config.common_side or config.common_quality else {}
         return {
             "revision": _REVISION,
             "min_face": [config.min_face, config.retry_min_face],
             "pad": config.pad,
             "search_side": config.search_side,
             "templates": sorted(template.name for template in self.templates),
+            **common,
         }
 
     def __call__(self, images: Sequence[np.ndarray]) -> AlignedFaces:
         """Aligns RGB uint8 H×W×3 images of any sizes; the result does not depend on what else is in the batch."""
+        photos, images = images, [make_uniform(image, self.config.common_side, self.config.common_quality) for image in images]
         landmarks = np.zeros((len(images), 5, 2), np.float32)
         boxes = np.zeros((len(images), 4), np.float32)
         confidence = np.zeros(len(images), np.float32)
@@ -110,6 +128,10 @@ class Aligner:
             else np.zeros((0, template.size, template.size, 3), np.uint8)
             for template in self.templates
         }
+        for row, (photo, image) in enumerate(zip(photos, images, strict=True)):
+            back = np.array([photo.shape[1] / image.shape[1], photo.shape[0] / image.shape[0]], np.float32)
+            landmarks[row] *= back
+            boxes[row] *= np.tile(back, 2)
         return AlignedFaces(crops, landmarks, boxes, confidence, status)
 
     def _search(

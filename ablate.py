@@ -1,0 +1,40 @@
+"""What corruptions cost a run and what each part of its training adds: `python ablate.py --run runs/default [--quick]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from ablation.run import ablate
+from assessment import data_root_of
+from common.errors import KryptoniteError
+from experiment import PAIRS, RunConfig
+
+
+def main() -> int:
+    """Writes ablation/ablation.csv and ablation/report.html in the run's folder; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", default="runs/default", help="folder of a finished run")
+    parser.add_argument("--pairs", help="frozen pairs, or a ground truth of the test pairs; the run's validation pairs unless given")
+    parser.add_argument("--data_root", help="folder the pairs' photos lie in; that of the run's training unless given")
+    parser.add_argument("--cache", default=".cache/crops", help="folder of aligned crops, safe to delete")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--resamples", type=int, default=300, help="bootstrap resamples over identities behind the intervals")
+    parser.add_argument("--quick", action="store_true", help="one severity, nothing trained anew")
+    arguments = parser.parse_args()
+    run = Path(arguments.run)
+    try:
+        root = data_root_of(run)
+        config = auto_cli(RunConfig, as_positional=False, args=["--config", str(run / "config.yaml"), "--run", str(run)])
+        pairs, data_root = arguments.pairs or run / PAIRS, arguments.data_root or root
+        table = ablate(config, pairs, data_root, arguments.cache, arguments.device, arguments.resamples, arguments.quick)
+    except KryptoniteError as error:
+        print(f"ablate.py: {error}", file=sys.stderr)
+        return 2
+    print(f"{run}/ablation/ablation.csv ({len(table)} rows), {run}/ablation/report.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
