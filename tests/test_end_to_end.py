@@ -11,10 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-import ablate as ablate_script
 import train as train_script
-from ablation import cells as cells_module
-from ablation.variants import plan
 from dataset.submission import read_submission
 from tests.tiny import CONFIG
 
@@ -96,49 +93,6 @@ def test_train_kill_resume_submit_score(folders, train):
     table = pd.read_csv(run / "submission.csv", dtype={"pair_id": str})
     assert table["similarity"].idxmin() == 2 and len(table) == 4
     assert (run / "submission.csv").read_bytes() == (folders / "lenient.csv").read_bytes() != first
-
-
-def test_ablate_stop_resume_report(folders, train, monkeypatch, capsys):
-    run = folders / "run"
-    (folders / "data/train/species.json").write_text(json.dumps({f"{n:08d}/k_0.jpg": "first" for n in range(16)}))
-    assert train(folders, run)[0] == 0
-    monkeypatch.setattr("ablation.run.SEVERITIES", (3,))
-    wanted = ("pairing", "unseen-first", "noise-20", "noise-20-cleaned")
-    monkeypatch.setattr("ablation.run.plan", lambda config, folder: [each for each in plan(config, folder) if each.name in wanted])
-
-    def ablate(*extra):
-        places = ["--run", str(run), "--cache", str(folders / "cache"), "--device", "cpu", "--resamples", "10"]
-        monkeypatch.setattr(sys, "argv", ["ablate.py", *places, *extra])
-        return ablate_script.main(), capsys.readouterr()
-
-    status, said = ablate("--quick")
-    assert status == 0, said.err
-    quick = pd.read_csv(run / "ablation/ablation.csv")
-    assert set(quick["variant"]) == {"base"} and quick["corruption"].nunique() == 19 and set(quick["severity"]) == {0, 2}
-
-    # Killed half-way: what is there is kept, what is missing is made.
-    make = cells_module.Cells._make
-
-    def killed(self, systems, corruption, severity):
-        return make(self, systems, corruption, severity) if corruption != "moire" else 1 / 0
-
-    monkeypatch.setattr(cells_module.Cells, "_make", killed)
-    with pytest.raises(ZeroDivisionError):
-        ablate()
-    made = {path: path.stat().st_mtime_ns for path in (run / "ablation/cells").rglob("*.safetensors")}
-    stages = {path: path.stat().st_mtime_ns for path in (run / "ablation/runs").rglob("stage.json")}
-    monkeypatch.setattr(cells_module.Cells, "_make", make)
-    status, said = ablate()
-    assert status == 0 and all(path.stat().st_mtime_ns == time_ns for path, time_ns in {**made, **stages}.items())
-    # What a variant does not touch, it does not train: unpaired batches are the detector's alone.
-    assert (run / "recognition/model.safetensors").read_bytes() == (
-        run / "ablation/runs/pairing/recognition/model.safetensors"
-    ).read_bytes()
-    table = pd.read_csv(run / "ablation/ablation.csv", keep_default_na=False)
-    assert set(table["variant"]) == {"base", *wanted}
-    page = (run / "ablation/report.html").read_text(encoding="utf-8")
-    for text in ("What hurts most", "What each part adds", "first left out of training", "20% mislabelled, then cleaned"):
-        assert text in page
 
 
 def test_broken_images_in_training_are_counted_not_trained_on(folders, train):
