@@ -26,7 +26,7 @@ RIVAL = 2 / 3  # of the largest community's size: another one from there on leav
 TAIL = 10  # degrees of freedom; strangers beyond 3, 4, 5 spreads were measured to be as frequent, many times more than Gaussian ones
 SAMPLE = 2000  # photos whose similarities stand for those of all strangers
 FOLDS = 20  # parts at most, whose photos are left out of their folder together; one by one the time would grow with the cube of its size
-CHUNK = 4096  # photos compared with all people at a time: bounds memory
+CHUNK = 1024  # photos compared with all people at a time: bounds memory
 MAD = 1.4826  # makes a median of absolute deviations a standard deviation
 
 
@@ -129,7 +129,9 @@ class _Scale:
     def evidence(self, likeness: np.ndarray) -> np.ndarray:
         """Log-likelihood ratio of 'this very person' to 'a stranger'; level beyond the two centres, where it would turn back."""
         likeness = np.clip(likeness, 0, self.mean)
-        return student.logpdf(likeness, TAIL, self.mean, self.spread) - student.logpdf(likeness, TAIL)
+        person = np.log1p(((likeness - self.mean) / self.spread) ** 2 / TAIL)
+        stranger = np.log1p(likeness**2 / TAIL)
+        return (TAIL + 1) / 2 * (stranger - person) - np.log(self.spread)  # of Student densities
 
 
 def _judge(label: np.ndarray, embeddings: np.ndarray, config: CleanConfig) -> pd.DataFrame:

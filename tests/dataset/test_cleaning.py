@@ -154,15 +154,15 @@ def test_synthetic_images_stay_and_say_nothing():
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 1000))
-def test_neither_the_order_of_rows_nor_the_names_of_people_matter(seed):
+@given(st.integers(0, 1000), st.sampled_from([(12, 6), (5, 30)]))
+def test_neither_the_order_of_rows_nor_the_names_of_people_matter(seed, size):
     generator = np.random.default_rng(seed)
-    label, embeddings = population(people=12, photos=6, seed=seed)
+    label, embeddings = population(*size, spread=1.2, seed=seed)
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.15, seed)
     found = judge(noisy, embeddings)
     order = generator.permutation(len(label))
     pd.testing.assert_frame_equal(judge(noisy[order], embeddings[order]), found.loc[order].reset_index(drop=True))
-    names = dict(zip(np.unique(label), generator.permutation([f"person {n}" for n in range(12)]).tolist(), strict=True))
+    names = dict(zip(np.unique(label), generator.permutation([f"person {n}" for n in range(size[0])]).tolist(), strict=True))
     renamed = judge(np.array([names[name] for name in noisy], object), embeddings)
     assert renamed["action"].tolist() == found["action"].tolist()
     assert renamed["label"].tolist() == found["label"].map(names).tolist()
