@@ -17,7 +17,9 @@ import yaml
 
 from common.errors import DataError
 from common.files import sha256_file, write_json
+from dataset.prepare import AUDIT
 from dataset.protocol import load_protocol
+from detection.aligner import AlignerConfig
 from detection.faces import CENTRE_CROP
 from evaluation.findings import ScoredPairs, find
 from evaluation.quality import pair_facts, quality_facts
@@ -140,7 +142,7 @@ def report(
     scored = assessment.scored
     findings = find(scored, resamples)
     origin = provenance(run, pairs_file, data_root, resamples)
-    warnings = assessment.warnings
+    warnings = [*assessment.warnings, *shortcut_warnings(run)]
     table = Path(run) / IMAGES
     known = set(pd.read_csv(table, dtype=str, keep_default_na=False)["species"])
     withheld = sorted(set(scored.pairs["species"]) - known - {""}) if known - {""} else []
@@ -191,6 +193,26 @@ def data_root_of(run: Path | str) -> str:
         return yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["data"]["root"]
     except OSError as error:
         raise DataError(f"{run}: no finished run: config.yaml missing; `python train.py` makes one") from error
+
+
+def shortcut_warnings(run: Path | str) -> list[str]:
+    """Whether file facts betray the run's training data, as `prepare.py` found it; nothing where it was not asked or nothing leaks."""
+    audit = Path(data_root_of(run)) / AUDIT
+    if not audit.exists():
+        return []
+    try:
+        shortcuts = json.loads(audit.read_text(encoding="utf-8"))["shortcuts"]
+        leaks, verdict = shortcuts["leaks"], shortcuts["verdict"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{audit}: is no audit ({error}); `python prepare.py` makes one") from error
+    if not leaks:
+        return []
+    aligner = AlignerConfig(**yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["aligner"])
+    cured = "with" if aligner.common_side or aligner.common_quality else "without"
+    return [
+        f"Shortcuts in the training data: {verdict}. The detector may have learnt these facts in place of a forgery's traces; it was trained "
+        f"{cured} the cure (a common size and re-encoding)."
+    ]
 
 
 def provenance(run: Path | str, pairs_file: Path | str, data_root: Path | str, resamples: int) -> dict[str, Any]:

@@ -17,8 +17,8 @@ def main() -> int:
     # Not jsonargparse's default_config_files: those would shine through every field that another --config leaves out.
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(DEFAULT), *arguments]
-    config = auto_cli(RunConfig, as_positional=False, args=arguments)
     try:
+        config = auto_cli(RunConfig, as_positional=False, args=arguments)
         metrics = run_experiment(config)
     except KryptoniteError as error:
         print(f"train.py: {error}", file=sys.stderr)

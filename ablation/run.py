@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ablation.attacks import ATTACKS, EPSILON
 from ablation.cells import Cells, System, places
 from ablation.variants import Variant, plan, prepare_variant
-from assessment import assess, provenance
+from assessment import assess, provenance, shortcut_warnings
 from common.files import atomic_path, write_json
 from dataset.protocol import load_protocol
 from evaluation.corruptions import CORRUPTIONS, SEVERITIES
@@ -92,6 +92,6 @@ def _origin(config: RunConfig, base: System, variants: list[Variant], made: dict
         "corruptions": described,
         "variants": {variant.name: {"title": variant.title, "left_out": variant.left_out} for variant in variants},
         "counts": {"pairs": len(base.assessment.scored.pairs), "images": len(base.assessment.scored.images)},
-        "warnings": base.assessment.warnings,
+        "warnings": [*base.assessment.warnings, *shortcut_warnings(config.run)],
         "provenance": made,
     }

@@ -13,6 +13,8 @@ from dataset.shortcuts import audit_shortcuts
 from dataset.split import split_hash
 from dataset.table import save_images
 
+AUDIT = "audit.json"  # in a data root
+
 
 def prepare(config: DataConfig, out: Path) -> dict[str, Any]:
     """Splits, audits, draws and freezes.
@@ -41,5 +43,5 @@ def prepare(config: DataConfig, out: Path) -> dict[str, Any]:
         test = load_test_pairs(config.root)
         both = pd.concat([test[["pair_id", name]].set_axis(["label", "path"], axis=1) for name in ("path_a", "path_b")])
         save_images(out / "test.csv", both.assign(split="test").sort_values(["label", "path"]))
-    write_json(out / "audit.json", report)
+    write_json(out / AUDIT, report)
     return report

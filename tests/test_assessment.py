@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import evaluate as evaluate_script
-from assessment import assess
+from assessment import assess, shortcut_warnings
 from common.errors import DataError
 from dataset.pairs import save_pairs
 from pipeline import Pipeline
@@ -81,6 +82,22 @@ def test_a_run_without_its_list_of_images_is_not_believed(pipeline, run, face_pa
     (run / "images.csv").unlink()
     with pytest.raises(DataError, match=r"images\.csv"):
         assess(pipeline, run, face_pairs)
+
+
+@pytest.mark.parametrize(("aligner", "cured"), [({}, "without the cure"), ({"common_side": 100}, "with the cure")])
+def test_the_report_warns_of_shortcuts_in_the_training_data(run, tmp_path, aligner, cured):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "aligner": aligner, "data": {**config["data"], "root": str(tmp_path)}}))
+    assert shortcut_warnings(run) == []  # nobody looked
+    audit = tmp_path / "audit.json"
+    audit.write_text(json.dumps({"shortcuts": {"leaks": False, "verdict": "nothing leaks"}}))
+    assert shortcut_warnings(run) == []
+    audit.write_text(json.dumps({"shortcuts": {"leaks": True, "verdict": "size 0.98"}}))
+    (warning,) = shortcut_warnings(run)
+    assert "size 0.98" in warning and cured in warning
+    audit.write_text("{}")
+    with pytest.raises(DataError, match=r"audit\.json"):
+        shortcut_warnings(run)
 
 
 def test_the_script_writes_both_files_and_names_mistakes(run, face_pairs, tmp_path, monkeypatch, capsys):

@@ -130,6 +130,7 @@ def test_two_processes_train_as_one_run(folders, train, launcher):
         (["--recognition.backbone.name", "no_such_net"], "timm knows no model"),
         (["--data.root", "/nowhere"], "/nowhere: neither train.csv nor data/train"),
         (["--data.val_fraction", "0.1"], "more validation people"),
+        (["--liveness.forgery_kinds", '["magic"]'], "no forgery is called 'magic'"),
     ],
 )
 def test_mistakes_are_told_in_a_line(folders, train, extra, message):
