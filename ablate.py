@@ -9,7 +9,10 @@ from jsonargparse import auto_cli
 from ablation.run import ablate
 from assessment import data_root_of
 from common.errors import KryptoniteError
+from evaluation.corruptions import SEVERITIES
 from experiment import PAIRS, RunConfig
+
+QUICK = (2,)  # severities
 
 
 def main() -> int:
@@ -21,14 +24,18 @@ def main() -> int:
     parser.add_argument("--cache", default=".cache/crops", help="folder of aligned crops, safe to delete")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--resamples", type=int, default=300, help="bootstrap resamples over identities behind the intervals")
-    parser.add_argument("--quick", action="store_true", help="one severity, nothing trained anew")
+    parser.add_argument("--severities", type=int, nargs="+", choices=SEVERITIES, default=SEVERITIES, help="of the corruptions and attacks")
+    parser.add_argument("--quick", action="store_true", help="the middle severity, nothing trained anew")
     arguments = parser.parse_args()
     run = Path(arguments.run)
     try:
         root = data_root_of(run)
         config = auto_cli(RunConfig, as_positional=False, args=["--config", str(run / "config.yaml"), "--run", str(run)])
         pairs, data_root = arguments.pairs or run / PAIRS, arguments.data_root or root
-        table = ablate(config, pairs, data_root, arguments.cache, arguments.device, arguments.resamples, arguments.quick)
+        severities = QUICK if arguments.quick else tuple(sorted(set(arguments.severities)))
+        table = ablate(
+            config, pairs, data_root, arguments.cache, arguments.device, arguments.resamples, severities, variants=not arguments.quick
+        )
     except KryptoniteError as error:
         print(f"ablate.py: {error}", file=sys.stderr)
         return 2

@@ -14,14 +14,12 @@ from ablation.variants import Variant, plan, prepare_variant
 from assessment import assess, provenance, shortcut_warnings
 from common.files import atomic_path, write_json
 from dataset.protocol import load_protocol
-from evaluation.corruptions import CORRUPTIONS, SEVERITIES
+from evaluation.corruptions import CORRUPTIONS
 from evaluation.findings import BASELINE
 from evaluation.robustness import BASE, ORIGIN, TABLE, Cell, read_ablation, tidy
 from evaluation.robustness_report import write_robustness
 from experiment import RunConfig, run_experiment
 from pipeline import Pipeline
-
-QUICK = (2,)  # severities
 
 
 def ablate(
@@ -31,7 +29,8 @@ def ablate(
     cache: Path | str,
     device: str,
     resamples: int,
-    quick: bool,
+    severities: tuple[int, ...],
+    variants: bool,
 ) -> pd.DataFrame:
     """Trains what is missing, evaluates every system in every cell, and writes ablation.csv and report.html to `ablation/` in the run.
 
@@ -44,7 +43,8 @@ def ablate(
         cache: Folder of the crop cache for these photos and for training.
         device: `auto`, `cpu` or `cuda`.
         resamples: Of the bootstrap.
-        quick: One severity, no training.
+        severities: Of the corruptions and attacks, within `evaluation.corruptions.SEVERITIES`.
+        variants: Whether to train the variants of `ablation.variants.plan` too.
 
     Returns:
         The tidy table, columns of `evaluation.robustness.Row`.
@@ -55,10 +55,10 @@ def ablate(
     run = Path(config.run)
     folder = run / "ablation"
     pairs = load_protocol(pairs_file, data_root)
-    variants = [] if quick else plan(config, folder / "runs")
+    planned = plan(config, folder / "runs") if variants else []
     runs = {BASE: run}
-    for number, variant in enumerate(variants, 1):
-        print(f"ablate: variant {number} of {len(variants)}: {variant.title}", file=sys.stderr)
+    for number, variant in enumerate(planned, 1):
+        print(f"ablate: variant {number} of {len(planned)}: {variant.title}", file=sys.stderr)
         runs[variant.name] = folder / "runs" / variant.name
         run_experiment(prepare_variant(variant, config, runs[variant.name], Path(cache)))
 
@@ -66,10 +66,10 @@ def ablate(
     for name, place in runs.items():
         pipeline = Pipeline.load(place, cache, device)
         systems.append(System(name, pipeline, place, assess(pipeline, place, pairs)))
-    table = tidy(_filled(systems, folder, QUICK if quick else SEVERITIES), resamples)
+    table = tidy(_filled(systems, folder, severities), resamples)
     with atomic_path(folder / TABLE) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    write_json(folder / ORIGIN, _origin(config, systems[0], variants, provenance(run, pairs_file, data_root, resamples)))
+    write_json(folder / ORIGIN, _origin(config, systems[0], planned, provenance(run, pairs_file, data_root, resamples)))
     write_robustness(folder / "report.html", read_ablation(folder))
     return table
 
