@@ -232,3 +232,26 @@ class Pipeline:
             failures_to_acquire=int((looks.status == CENTRE_CROP).sum()),
             scores=scored,
         )
+
+
+def embed_photos(recogniser: Recogniser, cache: FaceCache, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Looks at photos with the recogniser alone.
+
+    Args:
+        recogniser: Whose template the cache's aligner cuts.
+        cache: The crops.
+        paths: N image files.
+
+    Returns:
+        N bool, which of them can be read; and the embeddings of those, float32, unit length.
+
+    Raises:
+        DataError: None of them can be read.
+    """
+    faces = cache.ensure(list(paths))
+    readable = (faces["status"] != UNREADABLE).to_numpy()
+    keys = faces.loc[readable, "key"].tolist()
+    if not keys:
+        raise DataError(f"none of the {len(paths)} photos can be read")
+    chunks = [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
+    return readable, np.concatenate([recogniser.embed(cache.read_batch(chunk, recogniser.spec.template)) for chunk in chunks])

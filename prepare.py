@@ -1,27 +1,39 @@
-"""Audit a data set and freeze its splits and validation pairs: `python prepare.py [--data.root .] [--out .]`."""
+"""Audit a data set, freeze its splits and validation pairs, take mislabels out: `python prepare.py [--data.root .] [--out .] [--clean]`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 
-from common.errors import KryptoniteError
-from dataset.layouts import DataConfig
-from dataset.prepare import prepare
+from common.errors import ConfigError, KryptoniteError
+from dataset.cleaning import CleanConfig
+from dataset.prepare import FINDINGS, SHEET, Embed, prepare
+from detection.aligner import Aligner
+from detection.cache import FaceCache
+from experiment import RunConfig
+from pipeline import embed_photos
+from recognition.recogniser import Recogniser
 
 
-def main(data: DataConfig, out: str | None = None) -> int:
-    """Writes train.csv, val.csv, test.csv, pairs_val.csv and audit.json.
+def main() -> int:
+    """Writes train.csv, val.csv, test.csv, pairs_val.csv and audit.json, with --clean also cleaning.csv and cleaning.png.
 
-    Args:
-        data: Where the data is, how it is split and paired.
-        out: Folder to write to; the data's root unless given.
+    Takes the same configuration as train.py, of which it reads `data` and, to clean, `recognition`, `aligner` and `cache`.
 
     Returns:
         Exit status.
     """
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--config", action="config", help="YAML as for train.py")
+    parser.add_argument("--out", help="folder to write to; the data's root unless given")
+    parser.add_argument("--clean", action="store_true", help="move or leave out training photos that are filed under the wrong person")
+    parser.add_class_arguments(CleanConfig, "cleaning")
+    parser.add_class_arguments(RunConfig)
     try:
-        report = prepare(data, Path(out or data.root))
+        arguments = parser.instantiate(parser.parse_args())
+        out = Path(arguments.out or arguments.data.root)
+        report = prepare(arguments.data, out, _embedder(arguments) if arguments.clean else None, arguments.cleaning)
     except KryptoniteError as error:
         print(f"prepare.py: {error}", file=sys.stderr)
         return 2
@@ -32,9 +44,24 @@ def main(data: DataConfig, out: str | None = None) -> int:
     shortcuts = report["shortcuts"]
     cure = " ".join(f"--aligner.{name} {value}" for name, value in shortcuts["cure"].items())
     print(f"shortcuts: {shortcuts['verdict']}" + (f"; train with {cure}" if cure else ""))
+    if arguments.clean:
+        counts = ", ".join(f"{action} {count}" for action, count in report["cleaning"].items())
+        print(f"cleaning (train): {counts}; {out / FINDINGS}, {out / SHEET}; train with --data.root {out}")
     print(f"split hash: {report['split_hash'][:12]}")
     return 0
 
 
+def _embedder(config: RunConfig) -> Embed:
+    """The recogniser that the recognition branch starts from, on crops that training will use too."""
+    if config.recognition.backbone.weights in ("pip", "scratch"):
+        raise ConfigError(
+            f"recognition.backbone.weights is {config.recognition.backbone.weights!r}, which tells no faces apart; cleaning needs a face "
+            "recogniser: its file, or a hub model (see configs/edgeface-cpu.yaml and configs/default.yaml)"
+        )
+    recogniser = Recogniser.pretrained(config.recognition, config.aligner.device)
+    templates = list(dict.fromkeys([config.recognition.template, config.liveness.template]))
+    return partial(embed_photos, recogniser, FaceCache(Path(config.cache), Aligner(config.aligner, templates)))
+
+
 if __name__ == "__main__":
-    sys.exit(auto_cli(main, as_positional=False))
+    sys.exit(main())

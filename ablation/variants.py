@@ -7,19 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from common.errors import DataError
-from dataset.cleaning import CleanConfig, clean_table
+from dataset.cleaning import clean_table
 from dataset.layouts import load_images
 from dataset.mislabel import plant_mislabels
 from dataset.pairs import load_pairs, save_pairs
 from dataset.table import save_images
 from detection.aligner import Aligner
 from detection.cache import FaceCache
-from detection.faces import UNREADABLE
 from experiment import PAIRS, RunConfig
+from pipeline import embed_photos
 from recognition.recogniser import Recogniser
 
 NOISE = (0.2, 0.1, 0.05)  # of the genuine photos; the first is cleaned too
@@ -156,10 +155,7 @@ def _clean(share: float, config: RunConfig, noisy_run: Path) -> Callable[[Tables
         recogniser = Recogniser.load(noisy_run / "recognition", config.aligner.device)
         templates = list(dict.fromkeys([config.recognition.template, config.liveness.template]))
         cache = FaceCache(Path(config.cache), Aligner(config.aligner, templates))
-        faces = cache.ensure(list(noisy.train["path"]))
-        usable = (faces["status"] != UNREADABLE).to_numpy()
-        images = noisy.train[usable].reset_index(drop=True)
-        embeddings = recogniser.embed(cache.read_batch(list(faces["key"][usable]), recogniser.spec.template))
-        return Tables(clean_table(images, np.asarray(embeddings), CleanConfig()), noisy.val, noisy.pairs)
+        readable, embeddings = embed_photos(recogniser, cache, list(noisy.train["path"]))
+        return Tables(clean_table(noisy.train[readable].reset_index(drop=True), embeddings), noisy.val, noisy.pairs)
 
     return alter

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.inputs import CropTemplate, InputSpec
+from common.inputs import CropTemplate
 from common.weights import BackboneConfig
 from dataset.cleaning import DROP, KEEP, MOVE, find_mislabels
 from dataset.cleaning_sheet import draw_cleaning_sheet
@@ -39,23 +39,14 @@ from dataset.layouts import DataConfig, load_images
 from dataset.mislabel import plant_mislabels
 from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
-from detection.faces import UNREADABLE
-from recognition.backbones import build_backbone
+from pipeline import embed_photos
+from recognition.config import RecognitionConfig
 from recognition.recogniser import Recogniser
 
 SHARES = (0.05, 0.1, 0.2)
 SEEDS = range(10)
 RESAMPLES = 2000
 TEMPLATES = [CropTemplate(112, 0.0), CropTemplate(224, 0.0)]  # of configs/edgeface-cpu.yaml, whose runs' cache then serves here too
-
-
-def embed(images: pd.DataFrame, cache: FaceCache, recogniser: Recogniser) -> tuple[pd.DataFrame, np.ndarray]:
-    """Readable images and their embeddings, N×D."""
-    faces = cache.ensure(list(images["path"]))
-    readable = (faces["status"] != UNREADABLE).to_numpy()
-    keys = faces.loc[readable, "key"].tolist()
-    parts = [recogniser.embed(cache.read_batch(keys[start : start + 512], TEMPLATES[0])) for start in range(0, len(keys), 512)]
-    return images[readable].reset_index(drop=True), np.concatenate(parts)
 
 
 def measure(images: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
@@ -91,12 +82,14 @@ def main() -> None:
     """Prints medians over seeds with 95% intervals from a bootstrap over people, whose photos of all seeds are pooled."""
     root, weights, *rest = sys.argv[1:]
     backbone, folder, sheet = (*rest, *["edgenext_x_small", ".cache/crops", ""][len(rest) :])
-    loaded = build_backbone(BackboneConfig(backbone, weights), 512)
-    recogniser = Recogniser(loaded.network, loaded.blueprint, InputSpec(TEMPLATES[0]), loaded.source)
+    half = (0.5, 0.5, 0.5)
+    recogniser = Recogniser.pretrained(RecognitionConfig(BackboneConfig(backbone, weights), template=TEMPLATES[0], mean=half, std=half))
     cache = FaceCache(Path(folder), Aligner(AlignerConfig(), TEMPLATES))
     for split in ("val", "train"):
-        images, embeddings = embed(load_images(DataConfig(root), split), cache, recogniser)
-        print(f"{split}: {images['label'].nunique()} people, {loaded.source}")
+        images = load_images(DataConfig(root), split)
+        readable, embeddings = embed_photos(recogniser, cache, list(images["path"]))
+        images = images[readable].reset_index(drop=True)
+        print(f"{split}: {images['label'].nunique()} people, {recogniser.source}")
         found = measure(images, embeddings)
     if sheet:
         draw_cleaning_sheet(sheet, images, found)

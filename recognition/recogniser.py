@@ -5,13 +5,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.inputs import Crops
+from common.inputs import Crops, InputSpec
 from common.model import CropModel
-from recognition.backbones import rebuild
+from recognition.backbones import build_backbone, rebuild
+from recognition.config import RecognitionConfig
 
 
 class Recogniser(CropModel):
     """Aligned crops to embeddings."""
+
+    @classmethod
+    def pretrained(cls, config: RecognitionConfig, device: str = "auto") -> "Recogniser":
+        """The configured network with the weights it starts from.
+
+        Raises:
+            ConfigError: No such network, or an embedding it cannot have.
+            WeightsError: The weights cannot be had or do not fit.
+        """
+        loaded = build_backbone(config.backbone, config.embedding_dim)
+        spec = InputSpec(config.template, config.colour, config.mean or loaded.mean, config.std or loaded.std)
+        return cls(loaded.network, loaded.blueprint, spec, loaded.source, device)
 
     @staticmethod
     def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from common.inputs import InputSpec
 from evaluation.metrics import eer
-from recognition.backbones import build_backbone
 from recognition.config import RecognitionConfig
 from recognition.losses import SpoofAwareMarginLoss
 from recognition.recogniser import Recogniser
@@ -48,9 +47,8 @@ def train_recogniser(
         The recogniser and its figures.
     """
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    loaded = build_backbone(config.backbone, config.embedding_dim)
-    print(f"recognition: {config.backbone.name}, {loaded.source}", file=sys.stderr)
-    spec = InputSpec(config.template, config.colour, config.mean or loaded.mean, config.std or loaded.std)
+    start = Recogniser.pretrained(config, "cpu")
+    print(f"recognition: {config.backbone.name}, {start.source}", file=sys.stderr)
     person, people = pd.factorize(train["label"], sort=True)
     synthetic = train["is_synthetic"].to_numpy()
     batches = IdentityBalanced(person, synthetic, config.people_per_batch, config.photos_per_person, config.spoof_weight > 0, config.seed)
@@ -60,8 +58,8 @@ def train_recogniser(
     pairs = np.stack([row_of[used["path_a"]], row_of[used["path_b"]]], 1)
     module = RecognitionModule(
         config,
-        loaded.network.to(memory_format=torch.channels_last),
-        spec,
+        start.network.train(),
+        start.spec,
         person,
         synthetic,
         len(people),
@@ -78,7 +76,8 @@ def train_recogniser(
         config.seed,
         version,
     )
-    return Recogniser(module.network, loaded.blueprint, spec, loaded.source), {"validation_sv_eer": asdict(result), "people": len(people)}
+    trained = Recogniser(module.network, start.blueprint, start.spec, start.source)
+    return trained, {"validation_sv_eer": asdict(result), "people": len(people)}
 
 
 class RecognitionModule(pl.LightningModule):

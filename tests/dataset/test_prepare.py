@@ -1,15 +1,18 @@
 """The audit finds what was planted; prepared tables load as the folders did."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import DataError
 from dataset.audit import difference_hash, near_pairs
 from dataset.layouts import DataConfig, load_images, load_test_pairs
 from dataset.pairs import load_pairs
@@ -64,6 +67,43 @@ def test_the_script_prints_the_audit_and_names_what_is_missing(folders, tmp_path
     empty = str(tmp_path_factory.mktemp("empty"))
     done = subprocess.run([sys.executable, "prepare.py", "--data.root", empty], capture_output=True, text=True)
     assert done.returncode == 2 and empty in done.stderr and "Traceback" not in done.stderr
+
+
+def test_cleaning_moves_training_photos_home_and_leaves_files_and_validation_alone(folders):
+    label = load_images(DataConfig(str(folders)), "train").set_index("path")["label"]
+    base = folders / "data/train/images"
+    home, wrong = sorted(set(label))[:2]
+    moved = base / wrong / "7.jpg"
+    (base / home / "1.jpg").rename(moved)
+    (base / home / "2.jpg").write_bytes(b"broken")
+    centres = np.random.default_rng(0).standard_normal((16, 64))
+
+    def embed(paths):
+        """Knows the people by where their photos were."""
+        readable = np.array([path != str(base / home / "2.jpg") for path in paths])
+        who = [int(home) if path == str(moved) else int(path.split("/")[-2]) for path in paths]
+        rows = centres[who] + 0.2 * np.random.default_rng(1).standard_normal((len(paths), 64))
+        return readable, (rows / np.linalg.norm(rows, axis=1, keepdims=True))[readable]
+
+    before = {path: path.read_bytes() for path in base.rglob("*.jpg")}
+    val = load_images(DataConfig(str(folders)), "val")
+    report = prepare(DataConfig(str(folders)), folders / "out", embed)
+    assert report["cleaning"] == {"keep": 63, "move": 1, "drop": 0} == json.loads((folders / "out/audit.json").read_text())["cleaning"]
+    cleaned = load_images(DataConfig(str(folders / "out")), "train").set_index("path")
+    assert len(cleaned) == 65 and cleaned.at[str(moved), "label"] == home and cleaned.at[str(base / home / "2.jpg"), "label"] == home
+    findings = pd.read_csv(folders / "out/cleaning.csv", dtype=str, keep_default_na=False).set_index("path")
+    row = findings.loc[os.path.relpath(moved, folders / "out")]
+    assert (row["label"], row["action"], row["new_label"]) == (wrong, "move", home) and row["reason"] and float(row["probability"]) > 0.9
+    assert (findings["action"] == "move").sum() == 1 and (folders / "out/cleaning.png").stat().st_size > 1000
+    assert list(load_images(DataConfig(str(folders / "out")), "val")["label"]) == list(val["label"])
+    assert before == {path: path.read_bytes() for path in base.rglob("*.jpg")}
+    with pytest.raises(DataError, match="tables already"):
+        prepare(DataConfig(str(folders / "out")), folders / "out", embed)
+
+
+def test_cleaning_needs_a_face_recogniser(folders):
+    done = subprocess.run([sys.executable, "prepare.py", "--data.root", str(folders), "--clean"], capture_output=True, text=True)
+    assert done.returncode == 2 and "needs a face recogniser" in done.stderr and "Traceback" not in done.stderr
 
 
 @settings(max_examples=30)
