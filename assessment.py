@@ -208,10 +208,10 @@ def shortcut_warnings(run: Path | str) -> list[str]:
     if not leaks:
         return []
     aligner = AlignerConfig(**yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["aligner"])
-    cured = "with" if aligner.common_side or aligner.common_quality else "without"
+    trained = "with" if aligner.common_side or aligner.common_quality else "without"
     return [
-        f"Shortcuts in the training data: {verdict}. The detector may have learnt these facts in place of a forgery's traces; "
-        f"it was trained {cured} the cure (a common size and re-encoding)."
+        f"Shortcuts in the training data: {verdict}. The detector may have learnt this in place of a forgery's traces; "
+        f"it was trained {trained} a common size and re-encoding."
     ]
 
 

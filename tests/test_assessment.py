@@ -84,7 +84,7 @@ def test_a_run_without_its_list_of_images_is_not_believed(pipeline, run, face_pa
         assess(pipeline, run, face_pairs)
 
 
-@pytest.mark.parametrize(("aligner", "cured"), [({}, "without the cure"), ({"common_side": 100}, "with the cure")])
+@pytest.mark.parametrize(("aligner", "cured"), [({}, "without a common"), ({"common_side": 100}, "with a common")])
 def test_the_report_warns_of_shortcuts_in_the_training_data(run, tmp_path, aligner, cured):
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "aligner": aligner, "data": {**config["data"], "root": str(tmp_path)}}))
