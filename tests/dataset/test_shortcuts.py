@@ -88,7 +88,8 @@ def test_a_planted_leak_is_named_by_its_group(write, group):
 
 
 def test_bytes_that_follow_from_what_is_shown_are_not_laid_to_packaging(write):
-    report = audit_shortcuts(write(lambda pixels, synthetic: (cv2.GaussianBlur(pixels, (0, 0), 1) if synthetic else pixels, {"quality": 90})))
+    blur = lambda pixels, synthetic: (cv2.GaussianBlur(pixels, (0, 0), 1) if synthetic else pixels, {"quality": 90})  # noqa: E731
+    report = audit_shortcuts(write(blur))
     assert report["leaks"] and report["cure"] == {} and report["verdict"].endswith("the detail that the images show")
 
 
