@@ -27,7 +27,7 @@ from evaluation.report import write_report
 from evaluation.robustness import read_ablation
 from experiment import IMAGES
 from fusion.cross import cross_fit
-from fusion.fuse import FUSERS
+from fusion.fuse import FUSERS, Evidence
 from pipeline import CHUNK, Looks, Pipeline
 
 PACKAGES = ("torch", "timm", "facenet-pytorch", "kornia", "opencv-python", "scikit-learn", "numpy", "pandas")
@@ -39,7 +39,7 @@ class Assessment:
 
     Args:
         scored: The pairs that could be scored.
-        fitted: System to the function from (similarity, log_odds_a, log_odds_b) of these very pairs to scores.
+        fitted: System to the function from the `fusion.fuse.Evidence` on these very pairs to scores.
         looks: What the branches saw in each image.
         unreadable: Pairs left out because an image cannot be read; columns as the protocol.
         seen: How many of the images, by content, were in the run's `train` and `val` splits.
@@ -94,14 +94,14 @@ def assess(pipeline: Pipeline, run: Path | str, pairs: pd.DataFrame) -> Assessme
     table = table[readable].drop(columns="readable").reset_index(drop=True)
 
     seen = _seen(Path(run), looks)
-    evidence = [table[name].to_numpy() for name in ("similarity", "log_odds_a", "log_odds_b")]
+    evidence = Evidence.of(table)
     groups = [table[name].to_numpy() for name in ("kind", "label_a", "label_b")]
     if seen["val"]:
         folds = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["fusion"]["folds"]
-        fitted = {name: cross_fit(name, *evidence, *groups, folds=folds).score for name in pipeline.judges}
+        fitted = {name: cross_fit(name, evidence, *groups, folds=folds).score for name in pipeline.judges}
     else:
         fitted = {name: judge.fuser.score for name, judge in pipeline.judges.items()}
-    scores = {name: score(*evidence) for name, score in fitted.items()}
+    scores = {name: score(evidence) for name, score in fitted.items()}
 
     images = _images(pipeline, looks, table)
     facts = images.set_index("key")

@@ -27,12 +27,13 @@ from detection.faces import CENTRE_CROP, UNREADABLE
 from evaluation.bootstrap import measure_pairs
 from evaluation.metrics import detector_metrics, eer_threshold
 from fusion.cross import cross_fit
-from fusion.fuse import FUSERS, REVISION, Judge, fit_fuser, fuser_class, save_judges
+from fusion.fuse import FUSERS, REVISION, Evidence, Judge, fit_fuser, fuser_class, save_judges
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
 from pipeline import Pipeline
-from recognition.config import RecognitionConfig
+from recognition.compare import Comparer, train_comparer
+from recognition.config import ComparisonConfig, RecognitionConfig
 from recognition.recogniser import Recogniser
 from recognition.train import train_recogniser
 from training.ranks import ranks, wait_for_all
@@ -48,12 +49,12 @@ class FusionConfig:
     """How the branches are joined.
 
     Args:
-        name: One of `fusion.fuse.FUSERS`; `llr` is the non-linear log-likelihood-ratio fusion.
+        name: One of `fusion.fuse.FUSERS`; `multinomial` is the one that hears the comparer.
         folds: Identity-disjoint folds by which the validation figures are cross-fitted.
         resamples: Bootstrap resamples over identities behind the 95% intervals.
     """
 
-    name: str = "llr"
+    name: str = "multinomial"
     folds: int = 5
     resamples: int = 500
 
@@ -68,6 +69,7 @@ class RunConfig:
         data: Where the data is and how pairs are drawn.
         aligner: Face detection.
         recognition: The identity branch.
+        comparison: The comparer of both photos, on top of the trained recogniser.
         liveness: The synthetic-image branch.
         fusion: The judge.
     """
@@ -77,6 +79,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
     recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
     liveness: LivenessConfig = field(default_factory=LivenessConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
@@ -155,10 +158,21 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
         },
         lambda folder, mark: train_detector(config.liveness, data.train, data.val, data.reader(config.liveness.template), folder, mark),
     )
-    if not main:
-        return {}
-    metrics = _fuse(run, config, data, {"recognition": recognition, "liveness": liveness})
-    return metrics
+    stages = {"recognition": recognition, "liveness": liveness}
+    if config.comparison.pairs:
+        recogniser = Recogniser.load(run / "recognition")
+        stages["comparison"] = _stage(
+            run / "comparison",
+            {
+                "config": _settings(config.comparison),
+                "recogniser": sha256_file(run / "recognition/model.safetensors"),
+                "images": _images_print(data.train),
+            },
+            lambda folder, mark: train_comparer(
+                config.comparison, recogniser, data.train, partial(data.cache.read_batch, template=recogniser.spec.template)
+            ),
+        )
+    return _fuse(run, config, data, stages) if main else {}
 
 
 def prepare_training_data(config: RunConfig) -> TrainingData:
@@ -256,6 +270,7 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
         "config": asdict(config.fusion),
         "recognition": sha256_file(run / "recognition/model.safetensors"),
         "liveness": sha256_file(run / "liveness/model.safetensors"),
+        "comparison": sha256_file(run / "comparison/comparer.safetensors") if config.comparison.pairs else "",
         "aligner": data.cache.aligner.settings,
         "pairs": _pairs_print(data.val_pairs, data.val),
     }
@@ -266,13 +281,13 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
         if metrics["fingerprint"] == mark:
             print("fusion: done already, unchanged, skipped", file=sys.stderr)
             return metrics
-    pipeline = Pipeline(Recogniser.load(run / "recognition"), Detector.load(run / "liveness"), config.aligner, Path(config.cache))
+    comparer = Comparer.load(run / "comparison") if config.comparison.pairs else None
+    pipeline = Pipeline(Recogniser.load(run / "recognition"), Detector.load(run / "liveness"), config.aligner, Path(config.cache), comparer)
     pairs, looks = pipeline.evidence(data.val_pairs)
-    evidence = [pairs[name].to_numpy() for name in ("similarity", "log_odds_a", "log_odds_b", "kind")]
+    evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
-    kind = evidence[-1]
-    scores = {name: cross_fit(name, *evidence, *groups, folds=config.fusion.folds).score(*evidence[:3]) for name in FUSERS}
-    judges = {name: Judge(fit_fuser(name, *evidence), eer_threshold(kind == "same", score)) for name, score in scores.items()}
+    scores = {name: cross_fit(name, evidence, kind, *groups, folds=config.fusion.folds).score(evidence) for name in FUSERS}
+    judges = {name: Judge(fit_fuser(name, evidence, kind), eer_threshold(kind == "same", score)) for name, score in scores.items()}
     save_judges(run / "fusion.json", config.fusion.name, judges)
     figures = {
         name: measure_pairs(*groups, kind, score, judges[name].threshold, FUSERS[name].llr(score), config.fusion.resamples)

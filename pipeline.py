@@ -16,8 +16,10 @@ from dataset.submission import write_submission
 from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
-from fusion.fuse import Judge, load_judges
+from fusion.fuse import Evidence, Judge, load_judges
 from liveness.detector import Detector
+from recognition.compare import Comparer
+from recognition.perception import Perception
 from recognition.recogniser import Recogniser
 
 CHUNK = 512  # images whose crops are in memory at once
@@ -34,6 +36,8 @@ class Looks:
         boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image; NaN where unreadable.
         embeddings: float32 N×D, unit length; zeros where unreadable.
         log_odds: float32 N, log-odds of 'synthetic'; NaN where unreadable.
+        content: N, row of `perception`; −1 where unreadable.
+        perception: What the recogniser saw in every distinct content, for the comparer; None where there is none.
     """
 
     paths: pd.Index
@@ -42,6 +46,8 @@ class Looks:
     boxes: np.ndarray
     embeddings: np.ndarray
     log_odds: np.ndarray
+    content: np.ndarray
+    perception: Perception | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Verification:
         accepted: Whether the score reaches the stored threshold.
         threshold: The run's threshold, at the validation EER.
         similarity: Cosine of the two embeddings, -1..1.
+        comparison: The comparer's log-odds that both are genuine; 0 where there is no comparer.
         synthetic_probability: Of each image, 0..1, at equal priors as the detector was trained.
         boxes: Face boxes x1, y1, x2, y2 in pixels of each image.
         status: How each face was acquired; `centre_crop` means that no face was found.
@@ -63,6 +70,7 @@ class Verification:
     accepted: bool
     threshold: float
     similarity: float
+    comparison: float
     synthetic_probability: tuple[float, float]
     boxes: tuple[tuple[float, ...], tuple[float, ...]]
     status: tuple[str, str]
@@ -78,7 +86,7 @@ class SubmissionReport:
         images: Distinct images looked at.
         unreadable: Pairs with an unreadable image, which got the lowest score; columns pair_id, path_a, path_b.
         failures_to_acquire: Distinct readable images in which no face was found; they were scored on a centre crop.
-        scores: The pairs with similarity, log_odds_a, log_odds_b and score.
+        scores: The pairs with the columns of `fusion.fuse.EVIDENCE` and score.
     """
 
     pairs: int
@@ -89,13 +97,14 @@ class SubmissionReport:
 
 
 class Pipeline:
-    """The two branches and the judge.
+    """The two branches, the comparer and the judge.
 
     Args:
         recogniser: Aligned crops to embeddings.
         detector: Aligned crops to log-odds of 'synthetic'.
         aligner: Settings of the face detection.
         cache: Folder of the crop cache; safe to delete.
+        comparer: Looks at both photos of a pair together; None does without.
         judges: Every fitted fusion with its threshold; none while training, when there is none yet.
         chosen: Which of them judges.
     """
@@ -106,11 +115,13 @@ class Pipeline:
         detector: Detector,
         aligner: AlignerConfig,
         cache: Path,
+        comparer: Comparer | None = None,
         judges: dict[str, Judge] | None = None,
         chosen: str = "",
     ):
         self.recogniser = recogniser
         self.detector = detector
+        self.comparer = comparer
         self.judges = judges or {}
         self.chosen = chosen
         self.aligner = Aligner(aligner, list(dict.fromkeys([recogniser.spec.template, detector.spec.template])))
@@ -131,12 +142,13 @@ class Pipeline:
             raise DataError(f"{run}: no finished run: {', '.join(missing)} missing; `python train.py` makes one")
         chosen, judges = load_judges(run / "fusion.json")
         # The faces must be cut as they were in training; only the device is this machine's own business.
-        aligner = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["aligner"]
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         return cls(
             Recogniser.load(run / "recognition", device),
             Detector.load(run / "liveness", device),
-            AlignerConfig(**{**aligner, "device": device}),
+            AlignerConfig(**{**config["aligner"], "device": device}),
             Path(cache),
+            Comparer.load(run / "comparison") if config["comparison"]["pairs"] else None,
             judges,
             chosen,
         )
@@ -154,11 +166,17 @@ class Pipeline:
         usable = np.flatnonzero(status != UNREADABLE)
         keys = faces["key"].to_numpy()
         embeddings, log_odds = None, np.full(len(distinct), np.nan, np.float32)
+        perceived = []
         # One photo may lie under many names, as in pairs of folders; its content is looked at once.
         contents, content = np.unique(keys[usable].astype(str), return_inverse=True)
         for start in range(0, len(contents), CHUNK):
             chunk = contents[start : start + CHUNK].tolist()
-            embedded = self.recogniser.embed(self.cache.read_batch(chunk, self.recogniser.spec.template))
+            crops = self.cache.read_batch(chunk, self.recogniser.spec.template)
+            if self.comparer is None:
+                embedded = self.recogniser.embed(crops)
+            else:
+                perceived.append(self.recogniser.perceive(crops))
+                embedded = perceived[-1].embeddings
             if embeddings is None:
                 embeddings = np.zeros((len(distinct), embedded.shape[1]), np.float32)
             inside = (content >= start) & (content < start + CHUNK)
@@ -167,19 +185,27 @@ class Pipeline:
             log_odds[rows] = self.detector.log_odds(self.cache.read_batch(chunk, self.detector.spec.template))[place]
         if embeddings is None:
             embeddings = np.zeros((len(distinct), 1), np.float32)
-        return Looks(distinct, keys, status, faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32), embeddings, log_odds)
+        boxes = faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        row = np.full(len(distinct), -1)
+        row[usable] = content
+        perception = Perception.joined(perceived) if perceived else None
+        return Looks(distinct, keys, status, boxes, embeddings, log_odds, row, perception)
 
     def evidence(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
-        """Gives `pairs` with columns key_a, key_b, similarity, log_odds_a, log_odds_b and readable, and the looks they came from."""
+        """Gives `pairs` with key_a, key_b, the columns of `fusion.fuse.EVIDENCE` and readable, and the looks they came from."""
         looks = self.look([*pairs["path_a"], *pairs["path_b"]], progress)
         a, b = looks.paths.get_indexer(pairs["path_a"]), looks.paths.get_indexer(pairs["path_b"])
         readable = (looks.status[a] != UNREADABLE) & (looks.status[b] != UNREADABLE)
+        comparison = np.zeros(len(pairs), np.float32)
+        if self.comparer is not None and readable.any():
+            comparison[readable] = self.comparer(looks.perception, looks.content[a[readable]], looks.content[b[readable]])
         return pairs.assign(
             key_a=looks.keys[a],
             key_b=looks.keys[b],
             similarity=np.einsum("nd,nd->n", looks.embeddings[a], looks.embeddings[b]),
             log_odds_a=looks.log_odds[a],
             log_odds_b=looks.log_odds[b],
+            comparison=comparison,
             readable=readable,
         ), looks
 
@@ -188,11 +214,8 @@ class Pipeline:
         scored, looks = self.evidence(pairs, progress)
         readable = scored["readable"].to_numpy()
         score = np.zeros(len(scored), np.float32)
-        good = scored[readable]
-        if len(good):
-            score[readable] = self.judge.fuser.score(
-                good["similarity"].to_numpy(), good["log_odds_a"].to_numpy(), good["log_odds_b"].to_numpy()
-            )
+        if readable.any():
+            score[readable] = self.judge.fuser.score(Evidence.of(scored[readable]))
             score[~readable] = score[readable].min() - 1
         return scored.assign(score=score), looks
 
@@ -204,16 +227,18 @@ class Pipeline:
         """
         began = time.perf_counter()
         faces = self.aligner([read_rgb(image_a), read_rgb(image_b)])
-        embeddings = self.recogniser.embed(faces.crops_for(self.recogniser.spec.template))
+        seen = self.recogniser.perceive(faces.crops_for(self.recogniser.spec.template))
         log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
-        similarity = float(embeddings[0] @ embeddings[1])
-        score = float(self.judge.fuser.score(np.array([similarity]), log_odds[:1], log_odds[1:])[0])
+        similarity = float(seen.embeddings[0] @ seen.embeddings[1])
+        comparison = self.comparer(seen, np.array([0]), np.array([1])) if self.comparer else np.zeros(1)
+        score = float(self.judge.fuser.score(Evidence(np.array([similarity]), log_odds[:1], log_odds[1:], comparison))[0])
         probability = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
         return Verification(
             score=score,
             accepted=score >= self.judge.threshold,
             threshold=self.judge.threshold,
             similarity=similarity,
+            comparison=float(comparison[0]),
             synthetic_probability=(float(probability[0]), float(probability[1])),
             boxes=(tuple(map(float, faces.boxes[0])), tuple(map(float, faces.boxes[1]))),
             status=(faces.status[0], faces.status[1]),
@@ -235,7 +260,7 @@ class Pipeline:
 
 
 def embed_photos(recogniser: Recogniser, cache: FaceCache, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Looks at photos with the recogniser alone.
+    """Looks at photos with the recogniser alone, without a comparer.
 
     Args:
         recogniser: Whose template the cache's aligner cuts.

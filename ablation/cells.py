@@ -13,18 +13,21 @@ from ablation.attacks import ATTACKS, evade_detector, impersonate, victims
 from assessment import Assessment
 from common.files import atomic_path, fingerprint, sha256_file
 from common.inputs import Crops
-from common.model import CropModel
 from detection.recrop import recrop, widest
 from detection.warp import template_points
 from evaluation.corruptions import CORRUPTIONS, corrupt
 from evaluation.findings import ScoredPairs
 from evaluation.robustness import BASE, CLEAN
+from fusion.fuse import Evidence
+from liveness.detector import Detector
 from pipeline import Pipeline
+from recognition.perception import Perception
+from recognition.recogniser import Recogniser
 
-REVISION = 1  # raise when a corruption of the same name and severity comes to give other pixels
+REVISION = 2  # raise when a corruption of the same name and severity comes to give other pixels
 CHUNK = 128  # crops in memory at once
 
-Evidence = dict[str, np.ndarray]  # similarity, log_odds_a, log_odds_b: N each
+Columns = dict[str, np.ndarray]  # of `fusion.fuse.EVIDENCE`: N each
 Change = Callable[[Crops, Sequence[str]], Crops]
 
 
@@ -49,11 +52,17 @@ class System:
         """Hash of each branch's weights."""
         return {branch: sha256_file(self.run / branch / "model.safetensors") for branch in ("recognition", "liveness")}
 
-    def scored(self, evidence: Evidence, systems: Sequence[str]) -> ScoredPairs:
+    @cached_property
+    def mark(self) -> str:
+        """Hash of all that evidence comes from."""
+        comparer = sha256_file(self.run / "comparison/comparer.safetensors") if self.pipeline.comparer else ""
+        return fingerprint([self.networks, comparer])[:16]
+
+    def scored(self, evidence: Columns, systems: Sequence[str]) -> ScoredPairs:
         """The pairs with the scores that the named fusions give this evidence; the fusions stay as fitted on clean images."""
         kept = self.assessment.scored
-        arrays = [evidence[name] for name in ("similarity", "log_odds_a", "log_odds_b")]
-        scores = {name: self.assessment.fitted[name](*arrays) for name in systems}
+        found = Evidence.of(evidence)
+        scores = {name: self.assessment.fitted[name](found) for name in systems}
         return ScoredPairs(kept.pairs, kept.images, scores, {}, kept.thresholds, kept.chosen)
 
 
@@ -83,7 +92,7 @@ class Cells:
         self._first, self._second = (self._pairs[name].map(place).to_numpy() for name in ("key_a", "key_b"))
         self._mark = [REVISION, self._template.name, self._pairs[["key_a", "key_b"]].to_numpy().tolist()]
 
-    def each(self, corruption: str, severity: int) -> Iterator[tuple[System, Evidence]]:
+    def each(self, corruption: str, severity: int) -> Iterator[tuple[System, Columns]]:
         """Evidence of every system in this cell; attacks are on the base system alone."""
         systems = [system for system in self._systems if corruption not in ATTACKS or system.name == BASE]
         missing = {system.name: system for system in systems if self._kept(system, corruption, severity) is None}
@@ -95,16 +104,16 @@ class Cells:
             yield system, load_file(self._file(system, corruption, severity))
 
     def _file(self, system: System, corruption: str, severity: int) -> Path:
-        mark = fingerprint([self._mark, system.networks])[:16]
+        mark = fingerprint([self._mark, system.mark])[:16]
         return self._folder / f"{corruption}-{severity}" / f"{system.name}-{mark}.safetensors"
 
-    def _kept(self, system: System, corruption: str, severity: int) -> Evidence | None:
+    def _kept(self, system: System, corruption: str, severity: int) -> Columns | None:
         try:
             return load_file(self._file(system, corruption, severity))
         except (OSError, SafetensorError):
             return None
 
-    def _make(self, systems: list[System], corruption: str, severity: int) -> dict[str, Evidence]:
+    def _make(self, systems: list[System], corruption: str, severity: int) -> dict[str, Columns]:
         if corruption == "pgd_recogniser":
             return {system.name: self._impersonated(system, severity) for system in systems}
         return self._evidence(systems, self._change(corruption, severity))
@@ -121,28 +130,28 @@ class Cells:
     def _read(self, keys: Sequence[str]) -> Crops:
         return self._systems[0].pipeline.cache.read_batch(keys, self._template)
 
-    def _evidence(self, systems: list[System], change: Change) -> dict[str, Evidence]:
+    def _evidence(self, systems: list[System], change: Change) -> dict[str, Columns]:
         """What each system says of all pairs when every image is changed; a network that several systems share looks once."""
-        networks: dict[tuple[str, str], CropModel] = {}
-        for system in systems:
-            networks[("recognition", system.networks["recognition"])] = system.pipeline.recogniser
-            networks[("liveness", system.networks["liveness"])] = system.pipeline.detector
-        parts: dict[tuple[str, str], list[np.ndarray]] = {place: [] for place in networks}
+        recognisers = {system.networks["recognition"]: system.pipeline.recogniser for system in systems}
+        detectors = {system.networks["liveness"]: system.pipeline.detector for system in systems}
+        perceptions: dict[str, list[Perception]] = {mark: [] for mark in recognisers}
+        odds: dict[str, list[np.ndarray]] = {mark: [] for mark in detectors}
         for start in range(0, len(self._keys), CHUNK):
             keys = self._keys[start : start + CHUNK]
             crops = change(self._read(keys), keys)
-            for place, network in networks.items():
-                parts[place].append(_look(network, crops))
-        seen = {place: np.concatenate(outputs) for place, outputs in parts.items()}
-        a, b = self._first, self._second
+            for mark, recogniser in recognisers.items():
+                perceptions[mark].append(_perceive(recogniser, crops))
+            for mark, detector in detectors.items():
+                odds[mark].append(_log_odds(detector, crops))
+        seen = {mark: Perception.joined(parts) for mark, parts in perceptions.items()}
         evidence = {}
         for system in systems:
-            embeddings, log_odds = (seen[branch, mark] for branch, mark in system.networks.items())
-            similarity = np.einsum("nd,nd->n", embeddings[a], embeddings[b])
-            evidence[system.name] = {"similarity": similarity, "log_odds_a": log_odds[a], "log_odds_b": log_odds[b]}
+            log_odds = np.concatenate(odds[system.networks["liveness"]])
+            pairs = _together(system, seen[system.networks["recognition"]], self._first, self._second)
+            evidence[system.name] = {**pairs, "log_odds_a": log_odds[self._first], "log_odds_b": log_odds[self._second]}
         return evidence
 
-    def _impersonated(self, system: System, severity: int) -> Evidence:
+    def _impersonated(self, system: System, severity: int) -> Columns:
         """Every impostor changes his image to fit the very photo it is compared with, so that each pair has an image of its own."""
         evidence = dict(self._evidence([system], lambda crops, _: crops)[system.name])
         rows, second = victims(self._pairs)
@@ -151,16 +160,32 @@ class Cells:
         recogniser, detector = system.pipeline.recogniser, system.pipeline.detector
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
-            wanted = _look(recogniser, self._read([self._keys[row] for row in target[part]]))
-            crops = impersonate(recogniser, self._read([self._keys[row] for row in attacker[part]]), wanted, severity)
-            log_odds = _look(detector, crops)
-            evidence["similarity"][rows[part]] = np.einsum("nd,nd->n", _look(recogniser, crops), wanted)
+            wanted = _perceive(recogniser, self._read([self._keys[row] for row in target[part]]))
+            crops = impersonate(recogniser, self._read([self._keys[row] for row in attacker[part]]), wanted.embeddings, severity)
+            log_odds = _log_odds(detector, crops)
+            place = np.arange(len(rows[part]))
+            pairs = _together(system, Perception.joined([wanted, _perceive(recogniser, crops)]), place, place + len(place))
+            for name, values in pairs.items():
+                evidence[name][rows[part]] = values
             evidence["log_odds_a"][rows[part]] = np.where(second[part], evidence["log_odds_a"][rows[part]], log_odds)
             evidence["log_odds_b"][rows[part]] = np.where(second[part], log_odds, evidence["log_odds_b"][rows[part]])
         return evidence
 
 
-def _look(model: CropModel, crops: Crops) -> np.ndarray:
-    """Embeddings or log-odds, whichever the model gives, from crops cut for another template."""
-    crops = recrop(crops, model.spec.template)
-    return model.embed(crops) if hasattr(model, "embed") else model.log_odds(crops)
+def _perceive(recogniser: Recogniser, crops: Crops) -> Perception:
+    """What the recogniser sees in crops cut for another template."""
+    return recogniser.perceive(recrop(crops, recogniser.spec.template))
+
+
+def _log_odds(detector: Detector, crops: Crops) -> np.ndarray:
+    """What the detector says of crops cut for another template."""
+    return detector.log_odds(recrop(crops, detector.spec.template))
+
+
+def _together(system: System, seen: Perception, a: np.ndarray, b: np.ndarray) -> Columns:
+    """Evidence on pairs of rows that no image alone gives."""
+    comparer = system.pipeline.comparer
+    return {
+        "similarity": np.einsum("nd,nd->n", seen.embeddings[a], seen.embeddings[b]),
+        "comparison": comparer(seen, a, b) if comparer else np.zeros(len(a), np.float32),
+    }

@@ -77,6 +77,8 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
         found.append(_toggle("spoof-term", "the spoof-aware term", "recognition.spoof_weight", weight, SPOOF_WEIGHT))
     found.append(_toggle("forgeries", "forgery augmentation", "liveness.forgeries", config.liveness.forgeries, FORGERIES))
     found.append(_toggle("pairing", "pairing genuine and synthetic", "liveness.paired", config.liveness.paired, True))
+    if config.comparison.pairs:
+        found.append(Variant("comparison", "without the comparer", {"comparison.pairs": 0}))
     ema = {f"{branch}.fit.ema_decay": 0.0 for branch in ("recognition", "liveness") if getattr(config, branch).fit.ema_decay}
     if ema:
         found.append(Variant("ema", "without EMA", ema))
@@ -114,8 +116,8 @@ def prepare_variant(variant: Variant, base: RunConfig, run: Path, cache: Path) -
         save_images(folder / "val.csv", tables.val)
         save_pairs(folder / PAIRS, tables.pairs, folder)
         config.data.root = str(folder)
-    for branch in ("recognition", "liveness"):
-        if not (run / branch).exists():
+    for branch in ("recognition", "liveness", "comparison"):
+        if (Path(base.run) / branch).exists() and not (run / branch).exists():
             shutil.copytree(Path(base.run) / branch, run / branch, ignore=shutil.ignore_patterns("training"))
     if not (run / PAIRS).exists() and variant.alter is None:
         save_pairs(run / PAIRS, load_pairs(Path(base.run) / PAIRS, root), root)

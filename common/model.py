@@ -1,6 +1,7 @@
 """A network over aligned crops together with its input contract: run, save, load. Both branches are made of it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,19 +48,26 @@ class CropModel:
         """Builds the network of a blueprint without weights."""
         return rebuild_timm(blueprint)
 
+    @torch.inference_mode()
     def outputs(self, crops: Crops) -> torch.Tensor:
         """Runs the network in batches: float32, N×outputs, on the CPU.
 
         Raises:
             InputContractError: The crops were cut for another model.
         """
+        none = torch.zeros((0, self.blueprint["outputs"]))
+        return torch.cat([none, *(self.network(images).float().cpu() for images in self.batches(crops))])
+
+    def batches(self, crops: Crops) -> Iterator[torch.Tensor]:
+        """Normalised batches on the model's device.
+
+        Raises:
+            InputContractError: The crops were cut for another model.
+        """
         self.spec.check(crops)
-        parts = [torch.zeros((0, self.blueprint["outputs"]))]
-        with torch.inference_mode():
-            for start in range(0, len(crops.pixels), BATCH):
-                images = self.spec.normalise(to_unit_tensor(crops.pixels[start : start + BATCH], self.device))
-                parts.append(self.network(images.contiguous(memory_format=torch.channels_last)).float().cpu())
-        return torch.cat(parts)
+        for start in range(0, len(crops.pixels), BATCH):
+            images = self.spec.normalise(to_unit_tensor(crops.pixels[start : start + BATCH], self.device))
+            yield images.contiguous(memory_format=torch.channels_last)
 
     def save(self, folder: Path | str) -> None:
         """Writes model.safetensors, then model.json; a folder with the latter is whole."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import ConfigError, DataError, MetricError
-from fusion.fuse import Fuser, fit_fuser
+from fusion.fuse import Evidence, Fuser, fit_fuser
 
 
 @dataclass(frozen=True)
@@ -20,26 +20,24 @@ class CrossFitted:
     block: np.ndarray
     fusers: list[Fuser]
 
-    def score(self, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray) -> np.ndarray:
+    def score(self, evidence: Evidence) -> np.ndarray:
         """Scores the very pairs it was fitted for, in their order, from this or other evidence on them: float32, N.
 
         Raises:
-            DataError: Not as many pairs, or a value that is not finite.
+            DataError: Not as many pairs.
         """
-        if len(similarity) != len(self.block):
-            raise DataError(f"cross-fitted for {len(self.block)} pairs, asked to score {len(similarity)}")
+        if len(evidence.similarity) != len(self.block):
+            raise DataError(f"cross-fitted for {len(self.block)} pairs, asked to score {len(evidence.similarity)}")
         scores = np.empty(len(self.block), np.float32)
         for number, fuser in enumerate(self.fusers):
             rows = self.block == number
-            scores[rows] = fuser.score(similarity[rows], log_odds_a[rows], log_odds_b[rows])
+            scores[rows] = fuser.score(evidence.rows(rows))
         return scores
 
 
 def cross_fit(
     name: str,
-    similarity: np.ndarray,
-    log_odds_a: np.ndarray,
-    log_odds_b: np.ndarray,
+    evidence: Evidence,
     kind: np.ndarray,
     identity_a: np.ndarray,
     identity_b: np.ndarray,
@@ -59,7 +57,6 @@ def cross_fit(
     fold_of = np.random.default_rng(seed).permutation(len(people)) % folds
     first, second = fold_of[codes[: len(kind)]], fold_of[codes[len(kind) :]]
     low, high = np.minimum(first, second), np.maximum(first, second)
-    arrays = [np.asarray(value) for value in (similarity, log_odds_a, log_odds_b)]
     places, block = np.unique(np.stack([low, high], 1), axis=0, return_inverse=True)
     fusers = []
     for one, other in places:
@@ -69,5 +66,5 @@ def cross_fit(
                 f"cross-fitting {len(people)} people in {folds} folds leaves a fit with no pair of some kind; "
                 "it needs more validation people (data.val_fraction) or more folds (fusion.folds)"
             )
-        fusers.append(fit_fuser(name, *(value[apart] for value in arrays), kind[apart]))
+        fusers.append(fit_fuser(name, evidence.rows(apart), kind[apart]))
     return CrossFitted(block.ravel(), fusers)

@@ -1,17 +1,19 @@
 """Fusions of the two branches behind one call.
 
-Every fuser takes the cosine similarity of a pair and the log-odds of 'synthetic' of its two images, does not care which image comes first,
-and gives a score that is higher for 'accept'.
+Every fuser takes the evidence on a pair: the cosine similarity, the log-odds of 'synthetic' of its two images and, where there is a
+comparer, what it says of the two together. It does not care which image comes first, and gives a score that is higher for 'accept'.
 """
 
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from scipy.special import log_expit
 from sklearn.linear_model import LogisticRegression
 
@@ -20,7 +22,8 @@ from common.files import write_json
 from evaluation.metrics import eer
 from fusion.calibration import Calibration, fit_calibration, fit_llr
 
-REVISION = 2  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
+REVISION = 3  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
+EVIDENCE = ("similarity", "log_odds_a", "log_odds_b", "comparison")
 RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -32,20 +35,33 @@ class Evidence:
         similarity: N cosines.
         log_odds_a: N log-odds that the first image is synthetic.
         log_odds_b: Of the second.
+        comparison: N log-odds that both images are genuine, given that one person is meant (`recognition.compare`); nothing where there is
+            no comparer, which counts as undecided.
+
+    Raises:
+        DataError: Shapes differ or a value is not finite.
     """
 
     similarity: np.ndarray
     log_odds_a: np.ndarray
     log_odds_b: np.ndarray
+    comparison: np.ndarray | None = None
 
     def __post_init__(self):
-        for name in ("similarity", "log_odds_a", "log_odds_b"):
+        if self.comparison is None:
+            object.__setattr__(self, "comparison", np.zeros(np.shape(self.similarity)))
+        for name in EVIDENCE:
             value = np.asarray(getattr(self, name), np.float64)
             object.__setattr__(self, name, value)
             if value.shape != np.shape(self.similarity) or value.ndim != 1:
-                raise DataError(f"{name} has shape {value.shape}; all three must be one-dimensional and of one length")
+                raise DataError(f"{name} has shape {value.shape}; all must be one-dimensional and of one length")
             if not np.isfinite(value).all():
                 raise DataError(f"{name} of pair {int(np.argmax(~np.isfinite(value)))} is not finite; unreadable images must be left out")
+
+    @classmethod
+    def of(cls, columns: Mapping[str, np.ndarray] | pd.DataFrame) -> "Evidence":
+        """From a table's or a mapping's columns of these names."""
+        return cls(**{name: np.asarray(columns[name]) for name in EVIDENCE})
 
     @property
     def worst(self) -> np.ndarray:
@@ -59,7 +75,7 @@ class Evidence:
 
     def rows(self, chosen: np.ndarray) -> "Evidence":
         """The chosen pairs."""
-        return Evidence(self.similarity[chosen], self.log_odds_a[chosen], self.log_odds_b[chosen])
+        return Evidence(**{name: getattr(self, name)[chosen] for name in EVIDENCE})
 
 
 def fit_identity(evidence: Evidence, kind: np.ndarray) -> Calibration:
@@ -99,13 +115,9 @@ class Fuser(ABC):
         """What scores mean as natural-log likelihood ratios of 'accept'; None where they promise no such thing."""
         return None if cls.llr_offset is None else np.asarray(score, np.float64) + cls.llr_offset
 
-    def score(self, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray) -> np.ndarray:
-        """Scores pairs: float32, N, higher is 'accept'.
-
-        Raises:
-            DataError: Shapes differ or a value is not finite.
-        """
-        return self.combine(Evidence(similarity, log_odds_a, log_odds_b)).astype(np.float32)
+    def score(self, evidence: Evidence) -> np.ndarray:
+        """Scores pairs: float32, N, higher is 'accept'."""
+        return self.combine(evidence).astype(np.float32)
 
 
 class _Unfitted(Fuser, ABC):
@@ -201,6 +213,7 @@ class NonLinearLLR(Fuser):
     From spoof-aware speaker verification (ASVspoof 5), with one change that measurement asked for: LLR_gen takes the similarity beside the
     lower genuine log-odds of the two images. A forgery keeps only part of the identity, so a middling cosine speaks for one; on the real
     validation pairs the formula without it was no better than the similarity alone. ρ is picked on the fitting pairs by pooled EER.
+    The comparison is left aside: beside it the slopes came out so differently from one set of people to the next that the EER rose.
     """
 
     identity_slope: float
@@ -231,7 +244,7 @@ class NonLinearLLR(Fuser):
 
 @dataclass(frozen=True)
 class Multinomial(Fuser):
-    """Three-class logistic regression on (similarity, worse log-odds, better log-odds); the score is the log-odds of 'same'."""
+    """Three-class logistic regression on (similarity, worse and better log-odds, comparison); the score is the log-odds of 'same'."""
 
     coefficients: list[list[float]]
     intercepts: list[float]
@@ -243,7 +256,7 @@ class Multinomial(Fuser):
 
     @staticmethod
     def _features(evidence: Evidence) -> np.ndarray:
-        return np.stack([evidence.similarity, evidence.worst, evidence.best], 1)
+        return np.stack([evidence.similarity, evidence.worst, evidence.best, evidence.comparison], 1)
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Multinomial":
@@ -285,14 +298,14 @@ def fuser_class(name: str) -> type[Fuser]:
     return FUSERS[name]
 
 
-def fit_fuser(name: str, similarity: np.ndarray, log_odds_a: np.ndarray, log_odds_b: np.ndarray, kind: np.ndarray) -> Fuser:
+def fit_fuser(name: str, evidence: Evidence, kind: np.ndarray) -> Fuser:
     """Fits the fuser of that name on validation pairs.
 
     Raises:
         ConfigError: No such name.
         MetricError: A kind of pair is missing.
     """
-    return fuser_class(name).fit(Evidence(similarity, log_odds_a, log_odds_b), np.asarray(kind))
+    return fuser_class(name).fit(evidence, np.asarray(kind))
 
 
 def save_judges(path: Path | str, chosen: str, judges: dict[str, Judge]) -> None:

@@ -50,3 +50,24 @@ class RecognitionConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     seed: int = 0
+
+
+@dataclass
+class ComparisonConfig:
+    """The comparer, which looks at both photos of a pair together; see `recognition.compare`.
+
+    Args:
+        pairs: Training pairs of one person, half of them with a `k_` image; 0 does without a comparer.
+        networks: Small networks whose answers are averaged.
+        hidden: Units of each.
+        decay: Weight decay (L2 penalty).
+        epochs: Passes over the pairs.
+        seed: Of pairs and initialisation.
+    """
+
+    pairs: int = 40000
+    networks: int = 5
+    hidden: int = 32
+    decay: float = 1.0
+    epochs: int = 12
+    seed: int = 0

@@ -9,6 +9,7 @@ from common.inputs import Crops, InputSpec
 from common.model import CropModel
 from recognition.backbones import build_backbone, rebuild
 from recognition.config import RecognitionConfig
+from recognition.perception import Perception, intermediates, summarise
 
 
 class Recogniser(CropModel):
@@ -38,3 +39,19 @@ class Recogniser(CropModel):
             InputContractError: The crops were cut for another model.
         """
         return torch.nn.functional.normalize(self.outputs(crops), dim=1).numpy()
+
+    @torch.inference_mode()
+    def perceive(self, crops: Crops) -> Perception:
+        """Embeds crops and keeps what was seen on the way; the embeddings are those of `embed`, to rounding.
+
+        Raises:
+            InputContractError: The crops were cut for another model.
+        """
+        parts, channels = [], ()
+        for images in self.batches(crops):
+            output, maps = intermediates(self.network, images)
+            pooled, cells = summarise(maps)
+            embeddings = torch.nn.functional.normalize(output.float(), dim=1)
+            channels = tuple(stage.shape[1] for stage in maps)
+            parts.append(Perception(embeddings.cpu().numpy(), pooled.half().cpu().numpy(), cells.half().cpu().numpy(), channels))
+        return Perception.joined(parts)

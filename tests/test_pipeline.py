@@ -50,7 +50,7 @@ def test_verify_names_the_image_that_cannot_be_read(pipeline, photos, tmp_path):
 
 
 def test_every_distinct_image_is_looked_at_once(pipeline, photos, monkeypatch):
-    seen = {"embed": 0, "log_odds": 0}
+    seen = {"perceive": 0, "log_odds": 0}
 
     def count(part, name):
         call = getattr(part, name)
@@ -61,12 +61,12 @@ def test_every_distinct_image_is_looked_at_once(pipeline, photos, monkeypatch):
 
         monkeypatch.setattr(part, name, counting)
 
-    count(pipeline.recogniser, "embed")
+    count(pipeline.recogniser, "perceive")
     count(pipeline.detector, "log_odds")
     combinations = [(a, b) for a in photos[:4] for b in photos[:4]]
     pairs = pd.DataFrame([(f"{n:08d}", a, b) for n, (a, b) in enumerate(combinations)], columns=["pair_id", "path_a", "path_b"])
     scored, looks = pipeline.score_pairs(pairs)
-    assert seen == {"embed": 4, "log_odds": 4} and len(looks.paths) == 4 and len(scored) == 16
+    assert seen == {"perceive": 4, "log_odds": 4} and len(looks.paths) == 4 and len(scored) == 16
 
 
 def test_scores_do_not_depend_on_the_order_of_pairs(pipeline, photos):

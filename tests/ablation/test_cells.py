@@ -35,13 +35,15 @@ def test_clean_evidence_is_that_of_the_pipeline_but_for_sampling_twice(base, cel
     # The detector's crop is the widest, so that its log-odds are the same to the bit; the recogniser's is cut from it.
     assert np.allclose(evidence[BASE]["log_odds_a"], pairs["log_odds_a"], atol=1e-5)
     assert np.abs(evidence[BASE]["similarity"] - pairs["similarity"]).max() < 0.1
+    assert np.corrcoef(evidence[BASE]["comparison"], pairs["comparison"])[0, 1] > 0.9
     assert all(np.array_equal(evidence[BASE][name], evidence["twin"][name]) for name in evidence[BASE])
 
 
 def test_networks_look_once_at_each_image_and_finished_cells_are_kept(base, cells, monkeypatch, tmp_path):
     looks = []
-    look = cells_module._look
-    monkeypatch.setattr(cells_module, "_look", lambda model, crops: looks.append(len(crops.pixels)) or look(model, crops))
+    for name in ("_perceive", "_log_odds"):
+        look = getattr(cells_module, name)
+        monkeypatch.setattr(cells_module, name, lambda model, crops, look=look: looks.append(len(crops.pixels)) or look(model, crops))
     first = [evidence for _, evidence in cells.each("noise", 2)]
     assert looks == [24, 24]  # both branches, both systems together, each image once
     again = [evidence for _, evidence in cells.each("noise", 2)]
@@ -78,6 +80,8 @@ def test_impersonation_raises_the_cosine_of_impostors_only(base, cells):
     before, after = (next(iter(cells.each(*place)))[1] for place in ((CLEAN, 0), ("pgd_recogniser", 3)))
     same = base.assessment.scored.kind == "same"
     assert np.allclose(before["similarity"][same], after["similarity"][same], atol=1e-6)
+    assert np.array_equal(before["comparison"][same], after["comparison"][same])
+    assert not np.allclose(before["comparison"][~same], after["comparison"][~same], atol=1e-3)
     assert (after["similarity"] > before["similarity"])[~same].mean() > 0.9
     rows, second = victims(base.assessment.scored.pairs)
     assert len(rows) == 40 and second.sum() == 16

@@ -11,7 +11,7 @@ from common.errors import ConfigError, DataError, MetricError
 from evaluation.metrics import pair_metrics
 from fusion.calibration import fit_calibration
 from fusion.cross import cross_fit
-from fusion.fuse import FUSERS, Judge, NonLinearLLR, fit_fuser, load_judges, save_judges
+from fusion.fuse import FUSERS, Evidence, Judge, NonLinearLLR, fit_fuser, load_judges, save_judges
 
 
 def evidence(count=3000, seed=0):
@@ -27,25 +27,31 @@ def evidence(count=3000, seed=0):
     return similarity, np.where(flip, odds_b, odds_a), np.where(flip, odds_a, odds_b), kind, people, others
 
 
+def known(**settings):
+    """The same as a fusion is fitted on: evidence and kinds."""
+    similarity, odds_a, odds_b, kind, *_ = evidence(**settings)
+    return Evidence(similarity, odds_a, odds_b), kind
+
+
 @pytest.mark.parametrize("name", FUSERS)
 def test_a_fusion_fits_scores_saves_and_loads_to_the_bit(name, tmp_path):
     similarity, odds_a, odds_b, kind, *_ = evidence()
-    fuser = fit_fuser(name, similarity, odds_a, odds_b, kind)
-    score = fuser.score(similarity, odds_a, odds_b)
+    fuser = fit_fuser(name, Evidence(similarity, odds_a, odds_b), kind)
+    score = fuser.score(Evidence(similarity, odds_a, odds_b))
     assert score.dtype == np.float32 and np.isfinite(score).all()
     save_judges(tmp_path / "fusion.json", name, {name: Judge(fuser, 0.25)})
     chosen, judges = load_judges(tmp_path / "fusion.json")
     judge = judges[name]
     assert chosen == name and judge.threshold == 0.25
-    assert np.array_equal(judge.fuser.score(similarity, odds_a, odds_b), score)
-    assert np.array_equal(fuser.score(similarity, odds_b, odds_a), score)  # which image comes first does not matter
+    assert np.array_equal(judge.fuser.score(Evidence(similarity, odds_a, odds_b)), score)
+    assert np.array_equal(fuser.score(Evidence(similarity, odds_b, odds_a)), score)  # which image comes first does not matter
 
 
 @pytest.mark.parametrize("name", [name for name in FUSERS if name not in ("none", "detector")])
 def test_fusions_beat_recognition_alone_on_pairs_they_were_not_fitted_on(name):
-    fuser = fit_fuser(name, *evidence(seed=1)[:4])
+    fuser = fit_fuser(name, *known(seed=1))
     similarity, odds_a, odds_b, kind, *_ = evidence(seed=2)
-    fused = pair_metrics(kind, fuser.score(similarity, odds_a, odds_b))
+    fused = pair_metrics(kind, fuser.score(Evidence(similarity, odds_a, odds_b)))
     alone = pair_metrics(kind, similarity)
     assert fused["eer"] < 0.67 * alone["eer"]
     assert alone["spf_eer"] == pytest.approx(0.5, abs=0.05)
@@ -56,25 +62,25 @@ def test_fusions_beat_recognition_alone_on_pairs_they_were_not_fitted_on(name):
 @given(similarity=st.floats(-0.9, 0.9), odds=st.floats(-8, 8), more=st.floats(0.01, 5))
 def test_a_more_synthetic_image_never_raises_the_score(name, similarity, odds, more):
     fuser = FITTED[name]
-    plain, worse = fuser.score(np.array([similarity] * 2), np.array([-1.0] * 2), np.array([odds, odds + more]))
+    plain, worse = fuser.score(Evidence(np.array([similarity] * 2), np.array([-1.0] * 2), np.array([odds, odds + more])))
     assert worse <= plain + 1e-5
 
 
-FITTED = {name: fit_fuser(name, *evidence()[:4]) for name in FUSERS}
+FITTED = {name: fit_fuser(name, *known()) for name in FUSERS}
 
 
 def test_nonlinear_fusion_is_its_formula():
-    fuser = NonLinearLLR(10.0, -3.0, genuine_slope=2.0, genuine_similarity_slope=4.0, genuine_intercept=0.5, rho=0.3)
+    fuser = NonLinearLLR(10.0, -3.0, 2.0, genuine_similarity_slope=4.0, genuine_intercept=0.5, rho=0.3)
     similarity, odds_a, odds_b = np.array([0.7, 0.1, 0.6]), np.array([-3.0, -3.0, 4.0]), np.array([-2.0, -1.0, -3.0])
     identity = 10 * similarity - 3
     genuine = 2 * -np.maximum(odds_a, odds_b) + 4 * similarity + 0.5  # the lower of both images' genuine evidence
     expected = -np.log(0.7 * np.exp(-identity) + 0.3 * np.exp(-genuine))
-    assert fuser.score(similarity, odds_a, odds_b) == pytest.approx(expected, rel=1e-5)
+    assert fuser.score(Evidence(similarity, odds_a, odds_b)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_nonlinear_fusion_stays_finite_at_extremes():
     fuser = NonLinearLLR(50.0, 0.0, 50.0, 50.0, 0.0, 0.5)
-    assert np.isfinite(fuser.score(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0]))).all()
+    assert np.isfinite(fuser.score(Evidence(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0])))).all()
 
 
 def test_calibrated_scores_are_log_likelihood_ratios():
@@ -92,10 +98,21 @@ def test_llr_fusion_uses_that_a_forgery_keeps_only_part_of_the_identity():
     kind = np.repeat(["same", "different", "synthetic"], 400)
     similarity = generator.normal(np.select([kind == "same", kind == "different"], [0.6, 0.0], 0.4), 0.1)
     odds = generator.normal(size=(2, 1200))  # a detector that knows nothing
-    fuser = fit_fuser("llr", similarity, *odds, kind)
-    fused, alone = (pair_metrics(kind, score) for score in (fuser.score(similarity, *odds), similarity))
+    fuser = fit_fuser("llr", Evidence(similarity, *odds), kind)
+    fused, alone = (pair_metrics(kind, score) for score in (fuser.score(Evidence(similarity, *odds)), similarity))
     assert fuser.genuine_similarity_slope > 0
     assert fused["eer"] <= alone["eer"] + 0.01
+
+
+def test_a_comparison_that_knows_is_listened_to_and_none_changes_nothing():
+    similarity, odds_a, odds_b, kind, *_ = evidence()
+    odds_a = odds_b = np.random.default_rng(1).normal(size=len(kind))  # a detector that knows nothing
+    comparison = np.random.default_rng(2).normal(np.where(kind == "synthetic", -2.0, 2.0), 1.0)
+    without, with_it = Evidence(similarity, odds_a, odds_b), Evidence(similarity, odds_a, odds_b, comparison)
+    deaf, fuser = (fit_fuser("multinomial", each, kind) for each in (without, with_it))
+    assert pair_metrics(kind, fuser.score(with_it))["spf_eer"] < 0.1 < 0.4 < pair_metrics(kind, deaf.score(without))["spf_eer"]
+    assert np.array_equal(deaf.score(without), deaf.score(Evidence(similarity, odds_a, odds_b, np.zeros(len(kind)))))
+    assert np.allclose(deaf.score(with_it), deaf.score(without))  # what it never saw in fitting has no weight
 
 
 def test_calibration_never_turns_the_order_around():
@@ -114,35 +131,38 @@ def test_cross_fitting_never_scores_by_a_fit_on_the_same_people(monkeypatch):
         def __init__(self, fitted_on):
             self.fitted_on = fitted_on
 
-        def score(self, rows, *_):
-            held, fitted = rows.astype(int), self.fitted_on.astype(int)
+        def score(self, rows):
+            held, fitted = rows.similarity.astype(int), self.fitted_on.similarity.astype(int)
             assert not {*people[held], *others[held]} & {*people[fitted], *others[fitted]}
             seen[held] += 1
-            return np.zeros(len(rows))
+            return np.zeros(len(held))
 
     monkeypatch.setattr("fusion.cross.fit_fuser", lambda name, rows, *_: Spy(rows))
-    cross_fit("llr", row, odds_a, odds_b, kind, people, others, folds=5).score(row, odds_a, odds_b)
+    marked = Evidence(row, odds_a, odds_b)
+    cross_fit("llr", marked, kind, people, others, folds=5).score(marked)
     assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("bad", [np.array([np.nan, 0.1]), np.array([0.1])])
 def test_unfit_evidence_is_refused(bad):
     with pytest.raises(DataError):
-        FITTED["llr"].score(bad, np.zeros(2), np.zeros(2))
+        Evidence(bad, np.zeros(2), np.zeros(2))
+    with pytest.raises(DataError):
+        Evidence(np.zeros(2), np.zeros(2), np.zeros(2), comparison=bad)
 
 
 def test_unknown_names_missing_kinds_and_damaged_files_are_typed_errors(tmp_path):
     similarity, odds_a, odds_b, kind, *_ = evidence(100)
     with pytest.raises(ConfigError, match="llr"):
-        fit_fuser("magic", similarity, odds_a, odds_b, kind)
+        fit_fuser("magic", Evidence(similarity, odds_a, odds_b), kind)
     for name in ("llr", "multinomial"):
         with pytest.raises(MetricError):
-            fit_fuser(name, similarity, odds_a, odds_b, np.full(100, "same"))
+            fit_fuser(name, Evidence(similarity, odds_a, odds_b), np.full(100, "same"))
     with pytest.raises(ConfigError, match="3 folds"):
-        cross_fit("llr", similarity, odds_a, odds_b, kind, kind, kind, folds=2)
+        cross_fit("llr", Evidence(similarity, odds_a, odds_b), kind, kind, kind, folds=2)
     two = np.where(kind == "different", "b", "a")
     with pytest.raises(MetricError, match="more validation people"):
-        cross_fit("llr", similarity, odds_a, odds_b, kind, np.full(100, "a"), two, folds=3)
+        cross_fit("llr", Evidence(similarity, odds_a, odds_b), kind, np.full(100, "a"), two, folds=3)
     (tmp_path / "fusion.json").write_text(json.dumps({"chosen": "llr", "fusers": {}}))
     with pytest.raises(DataError, match=r"fusion\.json"):
         load_judges(tmp_path / "fusion.json")

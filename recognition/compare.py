@@ -1,0 +1,177 @@
+"""Are both photos genuine? Asked of a pair: beside a genuine photo of the same person a forgery gives itself away where it differs from it.
+
+A forger changes the inner face and keeps the rest, or keeps the face and changes the rest; either way some of what a recogniser sees on its
+way to the embedding agrees between the two photos and some does not. The comparer takes these agreements (cosines of every stage's pooled
+features, and of one map cell by cell) through a small network, trained on pairs of the training people. The recogniser stays as it is.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from common.errors import DataError, WeightsError
+from common.files import atomic_path, write_json
+from common.inputs import Crops
+from dataset.pairs import PairConfig, make_pairs
+from recognition.config import ComparisonConfig
+from recognition.perception import Perception
+from recognition.recogniser import Recogniser
+
+CHUNK = 2048  # pairs whose cells are in memory at once
+_LIMIT = 30.0  # of the log-odds, either way
+
+
+class Comparer:
+    """Pairs of perceived photos to log-odds that both are genuine, given that they are of one person or meant to be.
+
+    Args:
+        tensors: float32: `pooled_centre`, `pooled_spread`, `cells_centre`, `cells_spread` of the training photos; `centre`, `spread` of the
+            training pairs' features; per network i and layer j `weight_i_j` and `bias_i_j`.
+        channels: As `Perception`.
+    """
+
+    def __init__(self, tensors: dict[str, np.ndarray], channels: tuple[int, ...]):
+        self._tensors = tensors
+        self._channels = tuple(channels)
+
+    @classmethod
+    def fit(cls, config: ComparisonConfig, seen: Perception, a: np.ndarray, b: np.ndarray, genuine: np.ndarray) -> "Comparer":
+        """Trains.
+
+        Args:
+            config: Settings.
+            seen: The training photos.
+            a: N rows of `seen`, the first photo of each pair.
+            b: The second.
+            genuine: N bool, whether both are.
+
+        Raises:
+            DataError: The pairs are all of one class.
+        """
+        if genuine.all() or not genuine.any():
+            raise DataError("the comparer cannot be trained: it needs pairs of genuine photos and pairs with a k_ image of the same person")
+        tensors = {}
+        for name in ("pooled", "cells"):
+            values = getattr(seen, name)
+            # In double precision and by parts: half floats would overflow, and all at once would need several times the memory.
+            parts = [values[start : start + CHUNK].astype(np.float64) for start in range(0, len(values), CHUNK)]
+            centre = sum(part.sum(0) for part in parts) / len(values)
+            spread = np.sqrt(sum(((part - centre) ** 2).sum(0) for part in parts) / len(values))
+            tensors |= {f"{name}_centre": centre.astype(np.float32), f"{name}_spread": np.maximum(spread, 1e-3).astype(np.float32)}
+        unfitted = cls(tensors, seen.channels)
+        features = unfitted.features(seen, a, b)
+        tensors |= {"centre": features.mean(0), "spread": np.maximum(features.std(0), 1e-6)}
+        scaled = (features - tensors["centre"]) / tensors["spread"]
+        for number in range(config.networks):
+            network = MLPClassifier(
+                (config.hidden,), alpha=config.decay, max_iter=config.epochs, batch_size=min(256, len(scaled)), random_state=config.seed + number
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are chosen, not awaited
+                network.fit(scaled, genuine)
+            for layer, (weight, bias) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
+                tensors |= {f"weight_{number}_{layer}": weight.astype(np.float32), f"bias_{number}_{layer}": bias.astype(np.float32)}
+        return cls(tensors, seen.channels)
+
+    def __call__(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Judges pairs of rows: float32, N, positive speaks for two genuine photos; the same whichever comes first.
+
+        Raises:
+            DataError: Another recogniser saw these photos.
+        """
+        if seen.channels != self._channels:
+            raise DataError(f"the comparer was trained on stages of {self._channels} channels, the recogniser has {seen.channels}")
+        kept = self._tensors
+        answers = []
+        for start in range(0, len(a), CHUNK):
+            scaled = (self.features(seen, a[start : start + CHUNK], b[start : start + CHUNK]) - kept["centre"]) / kept["spread"]
+            networks = []
+            while f"weight_{len(networks)}_0" in kept:
+                number = len(networks)
+                hidden = np.maximum(scaled @ kept[f"weight_{number}_0"] + kept[f"bias_{number}_0"], 0)
+                networks.append((hidden @ kept[f"weight_{number}_1"] + kept[f"bias_{number}_1"])[:, 0])
+            answers.append(np.mean(networks, 0).clip(-_LIMIT, _LIMIT))
+        return np.concatenate(answers or [np.zeros(0)]).astype(np.float32)
+
+    def features(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """How far both photos of each pair agree: float32, N×F cosines.
+
+        They are of the embeddings; of every stage's means and spreads, standardised; and of the map cell by cell, standardised, a cell
+        and its mirror image taken together, since a face has two like halves.
+        """
+        parts = []
+        for start in range(0, len(a), CHUNK):
+            first, second = a[start : start + CHUNK], b[start : start + CHUNK]
+            columns = [(seen.embeddings[first] * seen.embeddings[second]).sum(1)]
+            pooled = [self._standardised("pooled", seen.pooled[rows]) for rows in (first, second)]
+            borders = np.cumsum([width for width in seen.channels for _ in range(2)])[:-1]
+            columns += [_cosine(one, other) for one, other in zip(*(np.split(side, borders, 1) for side in pooled), strict=True)]
+            cells = _cosine(*(self._standardised("cells", seen.cells[rows]) for rows in (first, second)))
+            folded = ((cells + cells[:, :, ::-1]) / 2)[:, :, : (cells.shape[2] + 1) // 2]
+            parts.append(np.concatenate([np.stack(columns, 1), folded.reshape(len(first), -1)], 1))
+        return np.concatenate(parts).astype(np.float32)
+
+    def _standardised(self, name: str, values: np.ndarray) -> np.ndarray:
+        return (values.astype(np.float32) - self._tensors[f"{name}_centre"]) / self._tensors[f"{name}_spread"]
+
+    def save(self, folder: Path | str) -> None:
+        """Writes comparer.safetensors, then comparer.json; a folder with the latter is whole."""
+        folder = Path(folder)
+        with atomic_path(folder / "comparer.safetensors") as temporary:
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in self._tensors.items()}, temporary)
+        write_json(folder / "comparer.json", {"channels": list(self._channels)})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Comparer":
+        """Reads what `save` wrote.
+
+        Raises:
+            WeightsError: A file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            described: dict[str, Any] = json.loads((folder / "comparer.json").read_text(encoding="utf-8"))
+            return cls(load_file(folder / "comparer.safetensors"), tuple(described["channels"]))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise WeightsError(f"{folder}: holds no comparer ({error}); `python train.py` makes one") from error
+
+
+def train_comparer(
+    config: ComparisonConfig, recogniser: Recogniser, train: pd.DataFrame, read: Callable[[Sequence[str]], Crops]
+) -> tuple[Comparer, dict[str, Any]]:
+    """Draws pairs of the training people and trains a comparer on what the recogniser sees in them.
+
+    Args:
+        config: Settings.
+        recogniser: Trained already; stays as it is.
+        train: Columns label, path, key, is_synthetic, species.
+        read: Gives the recogniser's crops of some keys.
+
+    Returns:
+        The comparer and how many pairs it saw.
+
+    Raises:
+        DataError: The people give no pairs of both kinds.
+    """
+    keys = train["key"].tolist()
+    seen = Perception.joined([recogniser.perceive(read(keys[start : start + CHUNK])) for start in range(0, len(keys), CHUNK)])
+    pairs = make_pairs(train, PairConfig(config.pairs, same=0.5, different=0.0, synthetic=0.5, seed=config.seed))
+    row_of = pd.Series(range(len(train)), index=train["path"])
+    a, b = row_of[pairs["path_a"]].to_numpy(), row_of[pairs["path_b"]].to_numpy()
+    genuine = (pairs["kind"] == "same").to_numpy()
+    return Comparer.fit(config, seen, a, b, genuine), {"pairs": {"same": int(genuine.sum()), "synthetic": int((~genuine).sum())}}
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Along the second axis; 0 where either is nothing."""
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return (one * other).sum(1) / np.maximum(lengths, 1e-6)
