@@ -314,6 +314,13 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     return metrics
 
 
+def _compared(stages: dict[str, Any]) -> str:
+    if "comparison" not in stages:
+        return "none"
+    pairs = stages["comparison"]["pairs"]
+    return f"trained on {pairs['same']} pairs of genuine photos and {pairs['synthetic']} with a k_ image"
+
+
 def model_card(config: RunConfig, metrics: dict[str, Any], pipeline: Pipeline) -> str:
     """A run described in Markdown: what it is, what it was trained on, how good it is, what made it."""
     validation = metrics["validation"]
@@ -336,6 +343,7 @@ def model_card(config: RunConfig, metrics: dict[str, Any], pipeline: Pipeline) -
             "",
             f"- Recognition: `{config.recognition.backbone.name}`, {recogniser.source}, crop {recogniser.spec.template.name}",
             f"- Liveness: `{config.liveness.backbone.name}`, {detector.source}, crop {detector.spec.template.name}",
+            f"- Comparer: {_compared(metrics['stages'])}",
             f"- Fusion: `{config.fusion.name}`, threshold {validation['threshold']:.4f} (validation EER)",
             f"- Data: split hash `{metrics['split_hash'][:12]}`, {failures['train']['images']} training and "
             f"{failures['val']['images']} validation images; no face found in {failures['train']['failure_to_acquire']} and "

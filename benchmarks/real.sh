@@ -12,8 +12,8 @@ out=$(realpath "$3")
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 began=$SECONDS
-"$python" prepare.py --data.root "$data" --out "$out/tables"
-"$python" train.py --config configs/edgeface-cpu.yaml --data.root "$data" --recognition.backbone.weights "$weights" \
-    --run "$out" --cache "$out/crops"
+settings=(--config configs/edgeface-cpu.yaml --recognition.backbone.weights "$weights" --cache "$out/crops")
+[ -f "$out/tables/train.csv" ] || "$python" prepare.py "${settings[@]}" --data.root "$data" --out "$out/tables" --clean
+"$python" train.py "${settings[@]}" --data.root "$out/tables" --run "$out"
 "$python" make_submission.py --run "$out" --data_root "$data" --cache "$out/crops" --out "$out/submission.csv"
 echo "real: $out/submission.csv in $((SECONDS - began)) s"

@@ -26,6 +26,7 @@ from recognition.config import ComparisonConfig
 from recognition.perception import Perception
 from recognition.recogniser import Recogniser
 
+BATCH = 256  # pairs
 CHUNK = 2048  # pairs whose cells are in memory at once
 _LIMIT = 30.0  # of the log-odds, either way
 
@@ -62,7 +63,7 @@ class Comparer:
         tensors = {}
         for name in ("pooled", "cells"):
             values = getattr(seen, name)
-            # In double precision and by parts: half floats would overflow, and all at once would need several times the memory.
+            # In double precision, by parts: sums of half floats overflow, and all at once would take several times the memory.
             parts = [values[start : start + CHUNK].astype(np.float64) for start in range(0, len(values), CHUNK)]
             centre = sum(part.sum(0) for part in parts) / len(values)
             spread = np.sqrt(sum(((part - centre) ** 2).sum(0) for part in parts) / len(values))
@@ -73,7 +74,11 @@ class Comparer:
         scaled = (features - tensors["centre"]) / tensors["spread"]
         for number in range(config.networks):
             network = MLPClassifier(
-                (config.hidden,), alpha=config.decay, max_iter=config.epochs, batch_size=min(256, len(scaled)), random_state=config.seed + number
+                (config.hidden,),
+                alpha=config.decay,
+                max_iter=config.epochs,
+                batch_size=min(BATCH, len(scaled)),
+                random_state=config.seed + number,
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are chosen, not awaited

@@ -57,7 +57,8 @@ class ComparisonConfig:
     """The comparer, which looks at both photos of a pair together; see `recognition.compare`.
 
     Args:
-        pairs: Training pairs of one person, half of them with a `k_` image; 0 does without a comparer.
+        pairs: Training pairs of one person, half of them with a `k_` image; 0 does without a comparer. Worth it where the recogniser is
+            taken as it comes: one that was trained on these very people sees them otherwise than it will see strangers.
         networks: Small networks whose answers are averaged.
         hidden: Units of each.
         decay: Weight decay (L2 penalty).
@@ -65,7 +66,7 @@ class ComparisonConfig:
         seed: Of pairs and initialisation.
     """
 
-    pairs: int = 40000
+    pairs: int = 0
     networks: int = 5
     hidden: int = 32
     decay: float = 1.0

@@ -19,11 +19,11 @@ _AT_MOST = 6  # stages; transformers give every block
 
 @dataclass(frozen=True)
 class Perception:
-    """N photos as a recogniser saw them; arrays take their dtype from `Recogniser.perceive`.
+    """N photos as a recogniser saw them.
 
     Args:
         embeddings: float32, N×D, unit length.
-        pooled: float16, N×P: of every stage the mean of each channel over the map, then its spread.
+        pooled: float32, N×P: of every stage the mean of each channel over the map, then its spread.
         cells: float16, N×C×CELLS×CELLS: the last map that has at least CELLS×CELLS places.
         channels: Of every stage, the first nearest to the photo; P is twice their sum.
     """

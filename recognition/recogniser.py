@@ -11,6 +11,8 @@ from recognition.backbones import build_backbone, rebuild
 from recognition.config import RecognitionConfig
 from recognition.perception import Perception, intermediates, summarise
 
+_HALF_LIMIT = 6e4  # what half precision holds; features before a normalisation can be larger
+
 
 class Recogniser(CropModel):
     """Aligned crops to embeddings."""
@@ -53,5 +55,6 @@ class Recogniser(CropModel):
             pooled, cells = summarise(maps)
             embeddings = torch.nn.functional.normalize(output.float(), dim=1)
             channels = tuple(stage.shape[1] for stage in maps)
-            parts.append(Perception(embeddings.cpu().numpy(), pooled.half().cpu().numpy(), cells.half().cpu().numpy(), channels))
+            cells = cells.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()
+            parts.append(Perception(embeddings.cpu().numpy(), pooled.float().cpu().numpy(), cells.cpu().numpy(), channels))
         return Perception.joined(parts)

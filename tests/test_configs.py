@@ -34,4 +34,4 @@ def test_a_configuration_parses_and_its_networks_exist(path):
 
 
 def test_the_configurations_the_readme_promises_are_there():
-    assert {"default", "cpu", "edgeface-cpu", "demo"} <= {path.stem for path in CONFIGS}
+    assert {"default", "cpu", "edgeface-cpu", "edgeface-gpu", "demo"} <= {path.stem for path in CONFIGS}
