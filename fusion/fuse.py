@@ -22,9 +22,11 @@ from common.files import write_json
 from evaluation.metrics import eer
 from fusion.calibration import Calibration, fit_calibration, fit_llr
 
-REVISION = 3  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
+REVISION = 4  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
 EVIDENCE = ("similarity", "log_odds_a", "log_odds_b", "comparison")
 RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+RHO_SLACK = 0.005  # of EER, well below what a validation set can tell apart
 
 
 @dataclass(frozen=True)
@@ -212,14 +214,15 @@ class NonLinearLLR(Fuser):
 
     From spoof-aware speaker verification (ASVspoof 5), with one change that measurement asked for: LLR_gen takes the similarity beside the
     lower genuine log-odds of the two images. A forgery keeps only part of the identity, so a middling cosine speaks for one; on the real
-    validation pairs the formula without it was no better than the similarity alone. ρ is picked on the fitting pairs by pooled EER.
-    The comparison is left aside: beside it the slopes came out so differently from one set of people to the next that the EER rose.
+    validation pairs the formula without it was no better than the similarity alone. The comparison, where there is one, comes on top. ρ is
+    picked on the fitting pairs by pooled EER.
     """
 
     identity_slope: float
     identity_intercept: float
     genuine_slope: float
     genuine_similarity_slope: float
+    genuine_comparison_slope: float
     genuine_intercept: float
     rho: float = 0.5
     name: ClassVar[str] = "llr"
@@ -229,16 +232,21 @@ class NonLinearLLR(Fuser):
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "NonLinearLLR":
         kind = np.asarray(kind)
         identity = fit_identity(evidence, kind)
-        genuine = fit_genuine(kind, -evidence.worst, evidence.similarity)
+        genuine = fit_genuine(kind, -evidence.worst, evidence.similarity, evidence.comparison)
         candidates = [cls(identity.slope, identity.intercept, *genuine, rho) for rho in RHO_GRID]
         rates = np.array([eer(kind == "same", fuser.combine(evidence)) for fuser in candidates])
-        # Among equals the one nearest to no preference.
-        best = min(np.flatnonzero(rates == rates.min()), key=lambda row: abs(RHO_GRID[row] - 0.5))
+        # Among those as good the one nearest to no preference: ρ shifts the scores, and chance must not choose it anew for every fit.
+        best = min(np.flatnonzero(rates <= rates.min() + RHO_SLACK), key=lambda row: abs(RHO_GRID[row] - 0.5))
         return candidates[best]
 
     def combine(self, evidence: Evidence) -> np.ndarray:
         identity = Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity)
-        genuine = -self.genuine_slope * evidence.worst + self.genuine_similarity_slope * evidence.similarity + self.genuine_intercept
+        genuine = (
+            -self.genuine_slope * evidence.worst
+            + self.genuine_similarity_slope * evidence.similarity
+            + self.genuine_comparison_slope * evidence.comparison
+            + self.genuine_intercept
+        )
         return -np.logaddexp(np.log1p(-self.rho) - identity, np.log(self.rho) - genuine)
 
 

@@ -70,16 +70,17 @@ FITTED = {name: fit_fuser(name, *known()) for name in FUSERS}
 
 
 def test_nonlinear_fusion_is_its_formula():
-    fuser = NonLinearLLR(10.0, -3.0, 2.0, genuine_similarity_slope=4.0, genuine_intercept=0.5, rho=0.3)
+    fuser = NonLinearLLR(10.0, -3.0, 2.0, genuine_similarity_slope=4.0, genuine_comparison_slope=3.0, genuine_intercept=0.5, rho=0.3)
     similarity, odds_a, odds_b = np.array([0.7, 0.1, 0.6]), np.array([-3.0, -3.0, 4.0]), np.array([-2.0, -1.0, -3.0])
+    comparison = np.array([1.0, 0.0, -1.0])
     identity = 10 * similarity - 3
-    genuine = 2 * -np.maximum(odds_a, odds_b) + 4 * similarity + 0.5  # the lower of both images' genuine evidence
+    genuine = 2 * -np.maximum(odds_a, odds_b) + 4 * similarity + 3 * comparison + 0.5  # the lower of both images' genuine evidence
     expected = -np.log(0.7 * np.exp(-identity) + 0.3 * np.exp(-genuine))
-    assert fuser.score(Evidence(similarity, odds_a, odds_b)) == pytest.approx(expected, rel=1e-5)
+    assert fuser.score(Evidence(similarity, odds_a, odds_b, comparison)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_nonlinear_fusion_stays_finite_at_extremes():
-    fuser = NonLinearLLR(50.0, 0.0, 50.0, 50.0, 0.0, 0.5)
+    fuser = NonLinearLLR(50.0, 0.0, 50.0, 50.0, 50.0, 0.0, 0.5)
     assert np.isfinite(fuser.score(Evidence(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0])))).all()
 
 
@@ -104,15 +105,21 @@ def test_llr_fusion_uses_that_a_forgery_keeps_only_part_of_the_identity():
     assert fused["eer"] <= alone["eer"] + 0.01
 
 
-def test_a_comparison_that_knows_is_listened_to_and_none_changes_nothing():
+@pytest.mark.parametrize("name", ["llr", "multinomial"])
+def test_a_comparison_that_knows_is_listened_to_and_none_changes_nothing(name):
     similarity, odds_a, odds_b, kind, *_ = evidence()
     odds_a = odds_b = np.random.default_rng(1).normal(size=len(kind))  # a detector that knows nothing
     comparison = np.random.default_rng(2).normal(np.where(kind == "synthetic", -2.0, 2.0), 1.0)
     without, with_it = Evidence(similarity, odds_a, odds_b), Evidence(similarity, odds_a, odds_b, comparison)
-    deaf, fuser = (fit_fuser("multinomial", each, kind) for each in (without, with_it))
+    deaf, fuser = (fit_fuser(name, each, kind) for each in (without, with_it))
     assert pair_metrics(kind, fuser.score(with_it))["spf_eer"] < 0.1 < 0.4 < pair_metrics(kind, deaf.score(without))["spf_eer"]
     assert np.array_equal(deaf.score(without), deaf.score(Evidence(similarity, odds_a, odds_b, np.zeros(len(kind)))))
     assert np.allclose(deaf.score(with_it), deaf.score(without))  # what it never saw in fitting has no weight
+
+
+def test_chance_does_not_choose_rho_anew_for_every_fit():
+    """Where ρ makes no difference it stays in the middle, so that the scores of several fits are on one scale."""
+    assert {fit_fuser("llr", *known(seed=seed)).rho for seed in range(4)} == {0.5}
 
 
 def test_calibration_never_turns_the_order_around():
