@@ -1,6 +1,7 @@
 """Ways of training that differ from a run in one respect."""
 
 import copy
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from common.errors import DataError
-from dataset.cleaning import clean_table
+from dataset.cleaning import DROP, clean_table
 from dataset.layouts import load_images
 from dataset.mislabel import plant_mislabels
 from dataset.pairs import load_pairs, save_pairs
+from dataset.prepare import FINDINGS
 from dataset.table import save_images
 from detection.aligner import Aligner
 from detection.cache import FaceCache
@@ -79,6 +81,8 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
     found.append(_toggle("pairing", "pairing genuine and synthetic", "liveness.paired", config.liveness.paired, True))
     if config.comparison.pairs:
         found.append(Variant("comparison", "without the comparer", {"comparison.pairs": 0}))
+    if (Path(config.data.root) / FINDINGS).exists():
+        found.append(Variant("cleaning", "without cleaning", alter=_uncleaned(Path(config.data.root))))
     ema = {f"{branch}.fit.ema_decay": 0.0 for branch in ("recognition", "liveness") if getattr(config, branch).fit.ema_decay}
     if ema:
         found.append(Variant("ema", "without EMA", ema))
@@ -139,6 +143,18 @@ def _leave_out(species: str) -> Callable[[Tables], Tables]:
         if not (pairs["kind"] == "synthetic").any() or not train["is_synthetic"].any():
             raise DataError(f"without {species} no synthetic image is left to train or validate on")
         return Tables(train, val, pairs)
+
+    return alter
+
+
+def _uncleaned(root: Path) -> Callable[[Tables], Tables]:
+    def alter(tables: Tables) -> Tables:
+        findings = pd.read_csv(root / FINDINGS, dtype=str, keep_default_na=False)
+        findings["path"] = [os.path.abspath(root / path) for path in findings["path"]]
+        label = tables.train["path"].map(os.path.abspath).map(findings.set_index("path")["label"])
+        dropped = findings.loc[findings["action"] == DROP, ["label", "path"]].assign(split="train", is_synthetic=False, species="")
+        train = tables.train.assign(label=label.fillna(tables.train["label"]))
+        return Tables(pd.concat([train, dropped], ignore_index=True), tables.val, tables.pairs)
 
     return alter
 

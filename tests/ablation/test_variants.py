@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from jsonargparse import auto_cli
@@ -10,6 +11,7 @@ from ablation.variants import Tables, plan, prepare_variant
 from common.errors import DataError
 from dataset.layouts import DataConfig, load_images
 from dataset.pairs import PAIR_COLUMNS, load_pairs, make_pairs, save_pairs
+from dataset.prepare import prepare
 from experiment import RunConfig
 
 
@@ -88,3 +90,29 @@ def test_leaving_out_the_only_generator_is_refused(config, tmp_path):
     only = images[images["species"].isin(["", "blend"])].reset_index(drop=True)
     with pytest.raises(DataError, match="no synthetic image is left"):
         leave_out(Tables(only, only, make_pairs(only, config.data.pairs)[PAIR_COLUMNS]))
+
+
+def test_without_cleaning_photos_are_back_under_their_first_label(config, folders, tmp_path):
+    before = {split: load_images(config.data, split) for split in ("train", "val")}
+    genuine = before["train"].loc[~before["train"]["is_synthetic"], "path"].tolist()
+    people = sorted(set(before["train"]["label"]))
+
+    def embed(paths):
+        """One photo of the first person shows the second, another of his nobody."""
+        centres = np.random.default_rng(0).standard_normal((99, 64))
+        who = [int(path.split("/")[-2]) for path in paths]
+        who = [{genuine[0]: int(people[1]), genuine[4]: 98}.get(path, person) for path, person in zip(paths, who, strict=True)]
+        rows = centres[who] + 0.2 * np.random.default_rng(1).standard_normal((len(paths), 64))
+        return np.ones(len(paths), bool), rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    report = prepare(config.data, tmp_path / "cleaned", embed)
+    assert report["cleaning"]["move"] == 1 and report["cleaning"]["drop"] == 1
+    assert "cleaning" not in planned(config, tmp_path)  # this run was not cleaned
+    config.data.root = str(tmp_path / "cleaned")
+    variant = planned(config, tmp_path)["cleaning"]
+    cleaned = load_images(config.data, "train")
+    restored = variant.alter(Tables(cleaned, before["val"], None)).train
+    assert len(cleaned) == len(before["train"]) - 1 and variant.title == "without cleaning"
+    columns = ["label", "path", "split", "is_synthetic"]
+    both = [table.sort_values("path", ignore_index=True)[columns] for table in (restored, before["train"])]
+    pd.testing.assert_frame_equal(*both)
