@@ -97,7 +97,7 @@ def assess(pipeline: Pipeline, run: Path | str, pairs: pd.DataFrame) -> Assessme
     evidence = Evidence.of(table)
     groups = [table[name].to_numpy() for name in ("kind", "label_a", "label_b")]
     if seen["val"]:
-        folds = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["fusion"]["folds"]
+        folds = _config(run)["fusion"]["folds"]
         fitted = {name: cross_fit(name, evidence, *groups, folds=folds).score for name in pipeline.judges}
     else:
         fitted = {name: judge.fuser.score for name, judge in pipeline.judges.items()}
@@ -189,8 +189,13 @@ def data_root_of(run: Path | str) -> str:
     Raises:
         DataError: There is no such run.
     """
+    return _config(run)["data"]["root"]
+
+
+def _config(run: Path | str) -> dict[str, Any]:
+    """The configuration that a run was trained with, as plain data."""
     try:
-        return yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["data"]["root"]
+        return yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{run}: no finished run: config.yaml missing; `python train.py` makes one") from error
 
@@ -207,7 +212,7 @@ def shortcut_warnings(run: Path | str) -> list[str]:
         raise DataError(f"{audit}: is no audit ({error}); `python prepare.py` makes one") from error
     if not leaks:
         return []
-    aligner = AlignerConfig(**yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))["aligner"])
+    aligner = AlignerConfig(**_config(run)["aligner"])
     trained = "with" if aligner.common_side or aligner.common_quality else "without"
     return [
         f"Shortcuts in the training data: {verdict}. The detector may have learnt this in place of a forgery's traces; "
@@ -218,7 +223,7 @@ def shortcut_warnings(run: Path | str) -> list[str]:
 def provenance(run: Path | str, pairs_file: Path | str, data_root: Path | str, resamples: int) -> dict[str, Any]:
     """What made the figures: run, data, seeds, command, versions."""
     run = Path(run)
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config = _config(run)
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     return {
         "run": str(run),

@@ -49,7 +49,7 @@ class FusionConfig:
     """How the branches are joined.
 
     Args:
-        name: One of `fusion.fuse.FUSERS`; `multinomial` is the one that hears the comparer.
+        name: One of `fusion.fuse.FUSERS`; of them `multinomial` and `llr` hear the comparer.
         folds: Identity-disjoint folds by which the validation figures are cross-fitted.
         resamples: Bootstrap resamples over identities behind the 95% intervals.
     """
@@ -160,7 +160,6 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     )
     stages = {"recognition": recognition, "liveness": liveness}
     if config.comparison.pairs:
-        recogniser = Recogniser.load(run / "recognition")
         stages["comparison"] = _stage(
             run / "comparison",
             {
@@ -169,10 +168,19 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
                 "images": _images_print(data.train),
             },
             lambda folder, mark: train_comparer(
-                config.comparison, recogniser, data.train, partial(data.cache.read_batch, template=recogniser.spec.template)
+                config.comparison,
+                Recogniser.load(run / "recognition"),
+                data.train,
+                partial(data.cache.read_batch, template=config.recognition.template),
             ),
         )
     return _fuse(run, config, data, stages) if main else {}
+
+
+def crop_cache(config: RunConfig) -> FaceCache:
+    """The crops that both branches of a run read."""
+    aligner = Aligner(config.aligner, list(dict.fromkeys([config.recognition.template, config.liveness.template])))
+    return FaceCache(Path(config.cache), aligner)
 
 
 def prepare_training_data(config: RunConfig) -> TrainingData:
@@ -181,8 +189,7 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     Raises:
         DataError: A table is not what it must be, or nothing usable is left.
     """
-    aligner = Aligner(config.aligner, list(dict.fromkeys([config.recognition.template, config.liveness.template])))
-    cache = FaceCache(Path(config.cache), aligner)
+    cache = crop_cache(config)
     frames, failures = {}, {}
     for split in ("train", "val"):
         images = load_images(config.data, split)

@@ -197,8 +197,8 @@ class Pipeline:
         a, b = looks.paths.get_indexer(pairs["path_a"]), looks.paths.get_indexer(pairs["path_b"])
         readable = (looks.status[a] != UNREADABLE) & (looks.status[b] != UNREADABLE)
         comparison = np.zeros(len(pairs), np.float32)
-        if self.comparer is not None and readable.any():
-            comparison[readable] = self.comparer(looks.perception, looks.content[a[readable]], looks.content[b[readable]])
+        if readable.any():
+            comparison[readable] = self.compare(looks.perception, looks.content[a[readable]], looks.content[b[readable]])
         return pairs.assign(
             key_a=looks.keys[a],
             key_b=looks.keys[b],
@@ -208,6 +208,10 @@ class Pipeline:
             comparison=comparison,
             readable=readable,
         ), looks
+
+    def compare(self, seen: Perception | None, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """What the comparer says of pairs of rows of what was seen: float32, N; zeros, undecided, where there is no comparer."""
+        return self.comparer(seen, a, b) if self.comparer else np.zeros(len(a), np.float32)
 
     def score_pairs(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
         """Adds `score` to what `evidence` gives; pairs with an unreadable image get a score below every other."""
@@ -230,7 +234,7 @@ class Pipeline:
         seen = self.recogniser.perceive(faces.crops_for(self.recogniser.spec.template))
         log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
         similarity = float(seen.embeddings[0] @ seen.embeddings[1])
-        comparison = self.comparer(seen, np.array([0]), np.array([1])) if self.comparer else np.zeros(1)
+        comparison = self.compare(seen, np.array([0]), np.array([1]))
         score = float(self.judge.fuser.score(Evidence(np.array([similarity]), log_odds[:1], log_odds[1:], comparison))[0])
         probability = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
         return Verification(

@@ -9,9 +9,7 @@ from jsonargparse import ArgumentParser
 from common.errors import ConfigError, KryptoniteError
 from dataset.cleaning import CleanConfig
 from dataset.prepare import FINDINGS, SHEET, Embed, prepare
-from detection.aligner import Aligner
-from detection.cache import FaceCache
-from experiment import RunConfig
+from experiment import RunConfig, crop_cache
 from pipeline import embed_photos
 from recognition.recogniser import Recogniser
 
@@ -58,9 +56,7 @@ def _embedder(config: RunConfig) -> Embed:
             f"recognition.backbone.weights is {config.recognition.backbone.weights!r}, which tells no faces apart; cleaning needs a face "
             "recogniser: its file, or a hub model (see configs/edgeface-cpu.yaml and configs/default.yaml)"
         )
-    recogniser = Recogniser.pretrained(config.recognition, config.aligner.device)
-    templates = list(dict.fromkeys([config.recognition.template, config.liveness.template]))
-    return partial(embed_photos, recogniser, FaceCache(Path(config.cache), Aligner(config.aligner, templates)))
+    return partial(embed_photos, Recogniser.pretrained(config.recognition, config.aligner.device), crop_cache(config))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pipeline import Pipeline
 from recognition.perception import Perception
 from recognition.recogniser import Recogniser
 
-REVISION = 2  # raise when a corruption of the same name and severity comes to give other pixels
+REVISION = 2  # raise when a cell of the same name and severity comes to hold other evidence
 CHUNK = 128  # crops in memory at once
 
 Columns = dict[str, np.ndarray]  # of `fusion.fuse.EVIDENCE`: N each
@@ -144,9 +144,10 @@ class Cells:
             for mark, detector in detectors.items():
                 odds[mark].append(_log_odds(detector, crops))
         seen = {mark: Perception.joined(parts) for mark, parts in perceptions.items()}
+        said = {mark: np.concatenate(parts) for mark, parts in odds.items()}
         evidence = {}
         for system in systems:
-            log_odds = np.concatenate(odds[system.networks["liveness"]])
+            log_odds = said[system.networks["liveness"]]
             pairs = _together(system, seen[system.networks["recognition"]], self._first, self._second)
             evidence[system.name] = {**pairs, "log_odds_a": log_odds[self._first], "log_odds_b": log_odds[self._second]}
         return evidence
@@ -184,8 +185,5 @@ def _log_odds(detector: Detector, crops: Crops) -> np.ndarray:
 
 def _together(system: System, seen: Perception, a: np.ndarray, b: np.ndarray) -> Columns:
     """Evidence on pairs of rows that no image alone gives."""
-    comparer = system.pipeline.comparer
-    return {
-        "similarity": np.einsum("nd,nd->n", seen.embeddings[a], seen.embeddings[b]),
-        "comparison": comparer(seen, a, b) if comparer else np.zeros(len(a), np.float32),
-    }
+    similarity = np.einsum("nd,nd->n", seen.embeddings[a], seen.embeddings[b])
+    return {"similarity": similarity, "comparison": system.pipeline.compare(seen, a, b)}

@@ -17,9 +17,7 @@ from dataset.mislabel import plant_mislabels
 from dataset.pairs import load_pairs, save_pairs
 from dataset.prepare import FINDINGS
 from dataset.table import save_images
-from detection.aligner import Aligner
-from detection.cache import FaceCache
-from experiment import PAIRS, RunConfig
+from experiment import PAIRS, RunConfig, crop_cache
 from pipeline import embed_photos
 from recognition.recogniser import Recogniser
 
@@ -171,9 +169,7 @@ def _clean(share: float, config: RunConfig, noisy_run: Path) -> Callable[[Tables
     def alter(tables: Tables) -> Tables:
         noisy = _mislabel(share)(tables)
         recogniser = Recogniser.load(noisy_run / "recognition", config.aligner.device)
-        templates = list(dict.fromkeys([config.recognition.template, config.liveness.template]))
-        cache = FaceCache(Path(config.cache), Aligner(config.aligner, templates))
-        readable, embeddings = embed_photos(recogniser, cache, list(noisy.train["path"]))
+        readable, embeddings = embed_photos(recogniser, crop_cache(config), list(noisy.train["path"]))
         return Tables(clean_table(noisy.train[readable].reset_index(drop=True), embeddings), noisy.val, noisy.pairs)
 
     return alter

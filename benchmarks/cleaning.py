@@ -46,7 +46,7 @@ from recognition.recogniser import Recogniser
 SHARES = (0.05, 0.1, 0.2)
 SEEDS = range(10)
 RESAMPLES = 2000
-TEMPLATES = [CropTemplate(112, 0.0), CropTemplate(224, 0.0)]  # of configs/edgeface-cpu.yaml, whose runs' cache then serves here too
+TEMPLATES = [CropTemplate(112, 0.0), CropTemplate(160, 0.0)]  # of configs/edgeface-cpu.yaml, whose runs' cache then serves here too
 
 
 def measure(images: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from fusion.calibration import Calibration, fit_calibration, fit_llr
 REVISION = 4  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
 EVIDENCE = ("similarity", "log_odds_a", "log_odds_b", "comparison")
 RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-
 RHO_SLACK = 0.005  # of EER, well below what a validation set can tell apart
 
 
@@ -63,7 +62,7 @@ class Evidence:
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray] | pd.DataFrame) -> "Evidence":
         """From a table's or a mapping's columns of these names."""
-        return cls(**{name: np.asarray(columns[name]) for name in EVIDENCE})
+        return cls(**{name: columns[name] for name in EVIDENCE})
 
     @property
     def worst(self) -> np.ndarray:

@@ -8,6 +8,7 @@ features, and of one map cell by cell) through a small network, trained on pairs
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from common.files import atomic_path, write_json
 from common.inputs import Crops
 from dataset.pairs import PairConfig, make_pairs
 from recognition.config import ComparisonConfig
-from recognition.perception import Perception
+from recognition.perception import CELLS, Perception
 from recognition.recogniser import Recogniser
 
 BATCH = 256  # pairs
@@ -36,7 +37,7 @@ class Comparer:
 
     Args:
         tensors: float32: `pooled_centre`, `pooled_spread`, `cells_centre`, `cells_spread` of the training photos; `centre`, `spread` of the
-            training pairs' features; per network i and layer j `weight_i_j` and `bias_i_j`.
+            training pairs' features; of all K networks `weight_0` K×F×H, `bias_0` K×1×H, `weight_1` K×H×1, `bias_1` K×1×1.
         channels: As `Perception`.
     """
 
@@ -63,28 +64,29 @@ class Comparer:
         tensors = {}
         for name in ("pooled", "cells"):
             values = getattr(seen, name)
-            # In double precision, by parts: sums of half floats overflow, and all at once would take several times the memory.
-            parts = [values[start : start + CHUNK].astype(np.float64) for start in range(0, len(values), CHUNK)]
-            centre = sum(part.sum(0) for part in parts) / len(values)
-            spread = np.sqrt(sum(((part - centre) ** 2).sum(0) for part in parts) / len(values))
+            centre, spread = (figure(0, dtype=np.float64) for figure in (values.mean, values.std))  # sums of half floats overflow
             tensors |= {f"{name}_centre": centre.astype(np.float32), f"{name}_spread": np.maximum(spread, 1e-3).astype(np.float32)}
         unfitted = cls(tensors, seen.channels)
-        features = unfitted.features(seen, a, b)
+        features = _by_parts(partial(unfitted.features, seen), a, b)
         tensors |= {"centre": features.mean(0), "spread": np.maximum(features.std(0), 1e-6)}
         scaled = (features - tensors["centre"]) / tensors["spread"]
-        for number in range(config.networks):
-            network = MLPClassifier(
+        networks = [
+            MLPClassifier(
                 (config.hidden,),
                 alpha=config.decay,
                 max_iter=config.epochs,
                 batch_size=min(BATCH, len(scaled)),
                 random_state=config.seed + number,
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are chosen, not awaited
+            for number in range(config.networks)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are chosen, not awaited
+            for network in networks:
                 network.fit(scaled, genuine)
-            for layer, (weight, bias) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
-                tensors |= {f"weight_{number}_{layer}": weight.astype(np.float32), f"bias_{number}_{layer}": bias.astype(np.float32)}
+        for layer in range(2):
+            tensors[f"weight_{layer}"] = np.stack([network.coefs_[layer] for network in networks]).astype(np.float32)
+            tensors[f"bias_{layer}"] = np.stack([network.intercepts_[layer][None] for network in networks]).astype(np.float32)
         return cls(tensors, seen.channels)
 
     def __call__(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -95,17 +97,13 @@ class Comparer:
         """
         if seen.channels != self._channels:
             raise DataError(f"the comparer was trained on stages of {self._channels} channels, the recogniser has {seen.channels}")
+        return _by_parts(partial(self._judge, seen), a, b)
+
+    def _judge(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         kept = self._tensors
-        answers = []
-        for start in range(0, len(a), CHUNK):
-            scaled = (self.features(seen, a[start : start + CHUNK], b[start : start + CHUNK]) - kept["centre"]) / kept["spread"]
-            networks = []
-            while f"weight_{len(networks)}_0" in kept:
-                number = len(networks)
-                hidden = np.maximum(scaled @ kept[f"weight_{number}_0"] + kept[f"bias_{number}_0"], 0)
-                networks.append((hidden @ kept[f"weight_{number}_1"] + kept[f"bias_{number}_1"])[:, 0])
-            answers.append(np.mean(networks, 0).clip(-_LIMIT, _LIMIT))
-        return np.concatenate(answers or [np.zeros(0)]).astype(np.float32)
+        scaled = (self.features(seen, a, b) - kept["centre"]) / kept["spread"]
+        hidden = np.maximum(scaled @ kept["weight_0"] + kept["bias_0"], 0)
+        return (hidden @ kept["weight_1"] + kept["bias_1"]).mean(0)[:, 0].clip(-_LIMIT, _LIMIT)
 
     def features(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How far both photos of each pair agree: float32, N×F cosines.
@@ -113,17 +111,13 @@ class Comparer:
         They are of the embeddings; of every stage's means and spreads, standardised; and of the map cell by cell, standardised, a cell
         and its mirror image taken together, since a face has two like halves.
         """
-        parts = []
-        for start in range(0, len(a), CHUNK):
-            first, second = a[start : start + CHUNK], b[start : start + CHUNK]
-            columns = [(seen.embeddings[first] * seen.embeddings[second]).sum(1)]
-            pooled = [self._standardised("pooled", seen.pooled[rows]) for rows in (first, second)]
-            borders = np.cumsum([width for width in seen.channels for _ in range(2)])[:-1]
-            columns += [_cosine(one, other) for one, other in zip(*(np.split(side, borders, 1) for side in pooled), strict=True)]
-            cells = _cosine(*(self._standardised("cells", seen.cells[rows]) for rows in (first, second)))
-            folded = ((cells + cells[:, :, ::-1]) / 2)[:, :, : (cells.shape[2] + 1) // 2]
-            parts.append(np.concatenate([np.stack(columns, 1), folded.reshape(len(first), -1)], 1))
-        return np.concatenate(parts).astype(np.float32)
+        columns = [(seen.embeddings[a] * seen.embeddings[b]).sum(1)]
+        pooled = [self._standardised("pooled", seen.pooled[rows]) for rows in (a, b)]
+        borders = np.cumsum([width for width in seen.channels for _ in range(2)])[:-1]
+        columns += [_cosine(one, other) for one, other in zip(*(np.split(side, borders, 1) for side in pooled), strict=True)]
+        cells = _cosine(*(self._standardised("cells", seen.cells[rows]) for rows in (a, b)))
+        folded = ((cells + cells[:, :, ::-1]) / 2)[:, :, : (CELLS + 1) // 2]
+        return np.concatenate([np.stack(columns, 1), folded.reshape(len(a), CELLS * folded.shape[2])], 1).astype(np.float32)
 
     def _standardised(self, name: str, values: np.ndarray) -> np.ndarray:
         return (values.astype(np.float32) - self._tensors[f"{name}_centre"]) / self._tensors[f"{name}_spread"]
@@ -174,6 +168,11 @@ def train_comparer(
     a, b = row_of[pairs["path_a"]].to_numpy(), row_of[pairs["path_b"]].to_numpy()
     genuine = (pairs["kind"] == "same").to_numpy()
     return Comparer.fit(config, seen, a, b, genuine), {"pairs": {"same": int(genuine.sum()), "synthetic": int((~genuine).sum())}}
+
+
+def _by_parts(function: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What a function gives for pairs of rows, `CHUNK` pairs at a time."""
+    return np.concatenate([function(a[start : start + CHUNK], b[start : start + CHUNK]) for start in range(0, max(len(a), 1), CHUNK)])
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
