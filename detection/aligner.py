@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import facenet_pytorch
 import numpy as np
 import torch
-from facenet_pytorch.models.utils.detect_face import detect_face
 
 from common.errors import ConfigError
 from common.inputs import CropTemplate
 from common.memory import keep_freed_memory
+from detection.cascade import Cascade
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
 from detection.uniform import make_uniform
 from detection.warp import estimate_similarity, template_points, warp
@@ -78,7 +77,7 @@ class Aligner:
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._mtcnn = facenet_pytorch.MTCNN(keep_all=True, device=device)
+        self._cascade = Cascade(device)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -158,18 +157,10 @@ class Aligner:
         return found
 
     def _detect(self, canvases: list[np.ndarray], min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """MTCNN on images of one size. Its own `detect` is not used: it breaks on batches in which some image has no face."""
-        mtcnn = self._mtcnn
+        """Faces and landmarks on images of one size; none where even the whole image is smaller than `min_face`."""
         if min(canvases[0].shape[:2]) < min_face:
             return [(np.zeros((0, 5), np.float32), np.zeros((0, 5, 2), np.float32))] * len(canvases)
-        with torch.inference_mode():
-            boxes, points = detect_face(
-                np.stack(canvases), min_face, mtcnn.pnet, mtcnn.rnet, mtcnn.onet, mtcnn.thresholds, mtcnn.factor, mtcnn.device
-            )
-        return [
-            (np.asarray(box, np.float32).reshape(-1, 5), np.asarray(point, np.float32).reshape(-1, 5, 2))
-            for box, point in zip(boxes, points, strict=True)
-        ]
+        return self._cascade(np.stack(canvases), min_face)
 
 
 def _leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:

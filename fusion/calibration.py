@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from common.errors import MetricError
 
@@ -37,6 +36,8 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
     Raises:
         MetricError: A class is missing.
     """
+    from sklearn.linear_model import LogisticRegression  # scoring, which fits nothing, starts a second sooner without it
+
     target, features = np.asarray(target).astype(bool), np.asarray(features, np.float64)
     if not target.any() or target.all():
         raise MetricError("calibration needs both classes on the validation pairs")

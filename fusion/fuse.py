@@ -15,11 +15,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 from scipy.special import log_expit
-from sklearn.linear_model import LogisticRegression
 
 from common.errors import ConfigError, DataError, MetricError
 from common.files import write_json
-from evaluation.metrics import eer
 from fusion.calibration import Calibration, fit_calibration, fit_llr
 
 REVISION = 4  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
@@ -229,6 +227,8 @@ class NonLinearLLR(Fuser):
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "NonLinearLLR":
+        from evaluation.metrics import eer  # brings scikit-learn: see `fusion.calibration`
+
         kind = np.asarray(kind)
         identity = fit_identity(evidence, kind)
         genuine = fit_genuine(kind, -evidence.worst, evidence.similarity, evidence.comparison)
@@ -267,6 +267,8 @@ class Multinomial(Fuser):
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Multinomial":
+        from sklearn.linear_model import LogisticRegression  # late: see `fusion.calibration`
+
         kind = np.asarray(kind).astype(str)
         if sorted(set(kind)) != cls.classes:
             raise MetricError(f"multinomial fusion needs pairs of the kinds {cls.classes}, got {sorted(set(kind))}")

@@ -6,7 +6,7 @@ from common.errors import ConfigError
 from common.inputs import CropTemplate
 from common.weights import BackboneConfig
 from dataset.forgery import FORGERIES
-from training.fit import FitConfig
+from training.config import FitConfig
 from training.optim import OptimConfig
 
 

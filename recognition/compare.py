@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 
 from common.errors import DataError, WeightsError
 from common.files import atomic_path, write_json
@@ -59,6 +57,9 @@ class Comparer:
         Raises:
             DataError: The pairs are all of one class.
         """
+        from sklearn.exceptions import ConvergenceWarning  # scoring, which fits nothing, starts a second sooner without it
+        from sklearn.neural_network import MLPClassifier
+
         if genuine.all() or not genuine.any():
             raise DataError("the comparer cannot be trained: it needs pairs of genuine photos and pairs with a k_ image of the same person")
         tensors = {}

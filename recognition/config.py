@@ -5,7 +5,7 @@ from typing import Literal
 
 from common.inputs import CropTemplate
 from common.weights import BackboneConfig
-from training.fit import FitConfig
+from training.config import FitConfig
 from training.optim import OptimConfig
 
 

@@ -18,7 +18,7 @@ from liveness.config import AugmentConfig, LivenessConfig
 from liveness.forgeries import ForgedCrops, targets
 from liveness.sampler import PairedBatches
 from liveness.train import DetectorModule, train_detector
-from training.fit import FitConfig
+from training.config import FitConfig
 
 TEMPLATE = CropTemplate(112, 0.2)
 POINTS = np.array([[58.0, 66], [102, 64], [80, 88], [62, 110], [100, 109]])  # about where a generated face's landmarks lie

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from common.errors import MetricError
-from training.fit import FitConfig, fit
+from training.config import FitConfig
+from training.fit import fit
 from training.optim import OptimConfig, build_optimiser
 
 

@@ -1,0 +1,130 @@
+"""MTCNN's three networks over a batch of equal images (Zhang et al. 2016), with the networks and the box arithmetic of facenet-pytorch.
+
+facenet-pytorch's own loop resizes candidate after candidate, which is most of its time, and fails on batches in which some image has no
+face. Here all candidates of an image are averaged at once from its table of sums: the same pixels, the same faces.
+"""
+
+import numpy as np
+import torch
+from facenet_pytorch import MTCNN
+from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, fixed_batch_process, generateBoundingBox, rerec
+from torch.nn.functional import interpolate, pad
+from torchvision.ops.boxes import batched_nms
+
+_CELL = 12  # pixels that the first network sees at once
+
+
+class Cascade:
+    """Finds all faces in images of one size.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(self, device: str):
+        mtcnn = MTCNN(keep_all=True, device=device)
+        self._networks = [network.to(memory_format=torch.channels_last) for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)]
+        self._thresholds, self._factor, self._device = mtcnn.thresholds, mtcnn.factor, device
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray, min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Detects.
+
+        Args:
+            images: uint8, N×H×W×3, RGB.
+            min_face: Smallest face in pixels.
+
+        Returns:
+            Of each image its M faces: float32 M×5, x1, y1, x2, y2 in pixels and confidence 0..1; float32 M×5×2 landmarks in pixels.
+        """
+        pixels = torch.as_tensor(images, device=self._device)
+        boxes, rows = self._proposals(pixels, min_face)
+        points = torch.zeros((0, 5, 2), device=self._device)
+        if len(boxes):
+            boxes, rows = self._refined(pixels, boxes, rows)
+        if len(boxes):
+            boxes, rows, points = self._final(pixels, boxes, rows)
+        found = [tensor.cpu().numpy() for tensor in (boxes, rows, points)]
+        return [tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2])) for row in range(len(images))]
+
+    def _proposals(self, pixels: torch.Tensor, min_face: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """First network, on a pyramid: square boxes M×5 and the image each is from."""
+        images = pixels.permute(0, 3, 1, 2).float().contiguous()  # averaging is faster channel by channel
+        height, width = images.shape[2:]
+        parts = []
+        scale = _CELL / min_face
+        while min(height, width) * scale >= _CELL:
+            small = interpolate(images, (int(height * scale + 1), int(width * scale + 1)), mode="area")
+            regression, probability = self._networks[0](_normalised(small))
+            boxes, rows = generateBoundingBox(regression, probability[:, 1], scale, self._thresholds[0])
+            kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.5)
+            parts.append((boxes[kept], rows[kept]))
+            scale *= self._factor
+        boxes, rows = (torch.cat(part) for part in zip(*parts, strict=True))
+        kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
+        boxes, rows = boxes[kept], rows[kept]
+        sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
+        return rerec(torch.cat([boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]], 1)), rows
+
+    def _refined(self, pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Second network: those boxes that hold up, moved."""
+        boxes, rows, crops = area_crops(pixels, boxes, rows, 24)
+        regression, probability = fixed_batch_process(_normalised(crops), self._networks[1])
+        score = probability[:, 1]
+        passed = score > self._thresholds[1]
+        boxes, rows, regression = torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], regression[passed]
+        kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
+        return rerec(bbreg(boxes[kept], regression[kept])), rows[kept]
+
+    def _final(self, pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Third network: faces and their landmarks."""
+        boxes, rows, crops = area_crops(pixels, boxes, rows, 48)
+        regression, points, probability = fixed_batch_process(_normalised(crops), self._networks[2])
+        score = probability[:, 1]
+        passed = score > self._thresholds[2]
+        boxes, rows = torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed]
+        sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
+        points = points[passed].view(-1, 2, 5).permute(0, 2, 1) * sides + boxes[:, None, :2] - 1
+        boxes = bbreg(boxes, regression[passed])
+        kept = batched_nms_numpy(boxes[:, :4], boxes[:, 4], rows, 0.7, "Min")
+        return boxes[kept], rows[kept], points[kept]
+
+
+def area_crops(pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cuts boxes from images and averages them down (or repeats them up) to one size, as `interpolate(mode="area")` does.
+
+    Args:
+        pixels: uint8, N×H×W×3.
+        boxes: M×5; their parts outside the image are left out, and boxes wholly outside dropped.
+        rows: M, the image of each.
+        side: Of the crops.
+
+    Returns:
+        The boxes and rows left, and their crops, float32 K×3×side×side in 0..255.
+    """
+    height, width = pixels.shape[1:3]
+    left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)  # 1-based, the last pixel included
+    left, top, right, bottom = left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)
+    whole = (right > left) & (bottom > top)
+    boxes, rows = boxes[whole], rows[whole]
+    columns, lines = _bins(left[whole], right[whole], side), _bins(top[whole], bottom[whole], side)
+    crops = torch.empty((len(boxes), side, side, 3), device=pixels.device)
+    for row in rows.unique():
+        mine = rows == row
+        sums = pixels[row].cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+        sums = pad(sums, (0, 0, 1, 0, 1, 0))
+        (y1, y2), (x1, x2) = ([edge[mine] for edge in edges] for edges in (lines, columns))
+        y1, y2, x1, x2 = y1[:, :, None], y2[:, :, None], x1[:, None], x2[:, None]
+        crops[mine] = (sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1]) / ((y2 - y1) * (x2 - x1))[..., None]
+    return boxes, rows, crops.permute(0, 3, 1, 2)
+
+
+def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """First pixel, and pixel after the last, of each of `number` bins between `start` and `end`; neighbours may share a pixel."""
+    steps = torch.arange(number, device=start.device)
+    length, start = (end - start)[:, None], start[:, None]
+    return start + steps * length // number, start + -(-(steps + 1) * length // number)
+
+
+def _normalised(images: torch.Tensor) -> torch.Tensor:
+    return (images - 127.5) * 0.0078125

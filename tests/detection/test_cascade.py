@@ -1,0 +1,68 @@
+"""MTCNN's cascade against facenet-pytorch's own loop, and its crops against averaging one by one."""
+
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN
+from facenet_pytorch.models.utils.detect_face import detect_face
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import interpolate
+
+from detection.cascade import Cascade, area_crops
+
+
+@pytest.fixture(scope="module")
+def cascade():
+    return Cascade("cpu")
+
+
+def photos(faces, side=192):
+    pictures = np.full((len(faces), side, side, 3), 90, np.uint8)
+    for picture, face in zip(pictures, faces, strict=True):
+        picture[10 : 10 + face.shape[0], 20 : 20 + face.shape[1]] = face[: side - 10, : side - 20]
+    return pictures
+
+
+@pytest.mark.parametrize("min_face", [20, 40])
+def test_faces_are_those_of_facenet_pytorch(cascade, faces, min_face):
+    pictures, oracle = photos(faces), MTCNN(keep_all=True)
+    with torch.inference_mode():
+        boxes, points = detect_face(
+            pictures, min_face, oracle.pnet, oracle.rnet, oracle.onet, oracle.thresholds, oracle.factor, torch.device("cpu")
+        )
+    found = cascade(pictures, min_face)
+    assert sum(len(box) for box, _ in found) >= len(faces) - 1
+    for row, (box, point) in enumerate(found):
+        assert box == pytest.approx(np.asarray(boxes[row], np.float32).reshape(-1, 5), abs=1e-3)
+        assert point == pytest.approx(np.asarray(points[row], np.float32).reshape(-1, 5, 2), abs=1e-3)
+
+
+def test_an_image_without_a_face_stays_in_its_place(cascade, faces):
+    pictures = photos(faces[:3])
+    pictures[1] = 0
+    found = cascade(pictures, 40)
+    assert [len(box) for box, _ in found] == [1, 0, 1] and found[1][1].shape == (0, 5, 2)
+    nothing = cascade(np.zeros((2, 64, 64, 3), np.uint8), 40)
+    assert [(box.shape, point.shape) for box, point in nothing] == [((0, 5), (0, 5, 2))] * 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3, 24]))
+def test_crops_are_averages_of_their_boxes(seed, side):
+    generator = np.random.default_rng(seed)
+    pixels = torch.from_numpy(generator.integers(0, 256, (3, 37, 50, 3), np.uint8))
+    boxes = torch.from_numpy(np.concatenate([generator.uniform(-20, 60, (12, 4)), np.ones((12, 1))], 1))
+    boxes[:, 2:4] = boxes[:, :2] + boxes[:, 2:4].abs()
+    rows = torch.from_numpy(generator.integers(0, 3, 12))
+    kept, origin, crops = area_crops(pixels, boxes, rows, side)
+    expected = []
+    for box, row in zip(boxes, rows, strict=True):
+        left, top, right, bottom = (int(value) for value in box[:4])
+        cut = pixels[row, max(top, 1) - 1 : max(bottom, 0), max(left, 1) - 1 : max(right, 0)].permute(2, 0, 1)[None].float()
+        if cut.numel():
+            expected.append((box, int(row), interpolate(cut, (side, side), mode="area")[0]))
+    assert len(kept) == len(expected)
+    for index, (box, row, crop) in enumerate(expected):
+        assert torch.equal(kept[index], box) and origin[index] == row
+        assert torch.allclose(crops[index], crop, atol=1e-3)

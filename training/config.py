@@ -1,0 +1,30 @@
+"""How long a branch trains, and on what; apart from the trainer, so that scoring need not load it."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class FitConfig:
+    """How long and on what a branch trains.
+
+    Args:
+        epochs: Passes over the sampler; 0 keeps the start weights.
+        precision: Lightning's name: `32-true`, `bf16-mixed`, `16-mixed`.
+        ema_decay: Exponential moving average of the weights, per step; 0 switches it off.
+        patience: Epochs without a better validation EER before training stops.
+        devices: Processes on this machine: GPUs, or CPU processes talking over gloo.
+        nodes: Machines, when started by torchrun on each.
+        accelerator: `auto`, `cpu` or `gpu`.
+        gradient_clip: Largest gradient norm.
+        workers: Processes that read crops.
+    """
+
+    epochs: int = 10
+    precision: str = "32-true"
+    ema_decay: float = 0.0
+    patience: int = 5
+    devices: int = 1
+    nodes: int = 1
+    accelerator: str = "auto"
+    gradient_clip: float = 5.0
+    workers: int = 2
