@@ -1,0 +1,54 @@
+"""MTCNN over batches: our cascade against facenet-pytorch's loop on the same photos: `python -m benchmarks.cascade PHOTOS [PHOTOS ...]`.
+
+The photos must be of one size. Both run in turn, five rounds; prints the medians, their ratio and the largest difference of a landmark.
+"""
+
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+from facenet_pytorch import MTCNN
+from facenet_pytorch.models.utils.detect_face import detect_face
+
+from common.images import read_rgb
+from detection.cascade import Cascade
+
+BATCH, ROUNDS = 32, 5
+
+
+def main() -> int:
+    """Measures at the smallest faces of both passes."""
+    photos = np.stack([read_rgb(path) for path in sys.argv[1:]])
+    batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
+    oracle, ours = MTCNN(keep_all=True), Cascade("cpu")
+
+    @torch.inference_mode()
+    def theirs(batch: np.ndarray, min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        networks = oracle.pnet, oracle.rnet, oracle.onet
+        boxes, points = detect_face(batch, min_face, *networks, oracle.thresholds, oracle.factor, torch.device("cpu"))
+        return list(zip(boxes, points, strict=True))
+
+    for min_face in (40, 20):
+        seconds = {theirs: [], ours: []}
+        found = {}
+        for _ in range(ROUNDS):
+            for way, taken in seconds.items():
+                began = time.perf_counter()
+                found[way] = [face for batch in batches for face in way(batch, min_face)]
+                taken.append(time.perf_counter() - began)
+        other, mine = (statistics.median(taken) for taken in seconds.values())
+        pairs = list(zip(found[theirs], found[ours], strict=True))
+        differing = sum(len(a) != len(b) for (a, _), (b, _) in pairs)
+        apart = max((np.abs(np.asarray(a, np.float32) - b).max(initial=0) for (_, a), (_, b) in pairs if len(a) == len(b)), default=0)
+        print(
+            f"min_face {min_face}: {len(photos)} photos of {photos.shape[1]}x{photos.shape[2]}, facenet-pytorch {len(photos) / other:.1f} "
+            f"images/s, ours {len(photos) / mine:.1f}, ratio {other / mine:.2f}, other number of faces in {differing}, "
+            f"landmarks apart {apart:.1e} pixels"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
