@@ -3,6 +3,7 @@
 The photos must be of one size. Both run in turn, five rounds; prints the medians, their ratio and the largest difference of a landmark.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -20,14 +21,17 @@ BATCH, ROUNDS = 32, 5
 
 def main() -> int:
     """Measures at the smallest faces of both passes."""
-    photos = np.stack([read_rgb(path) for path in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", nargs="+")
+    photos = np.stack([read_rgb(path) for path in parser.parse_args().photos])
     batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
-    oracle, ours = MTCNN(keep_all=True), Cascade("cpu")
+    cpu = torch.device("cpu")
+    oracle, ours = MTCNN(keep_all=True), Cascade(cpu)
 
     @torch.inference_mode()
     def theirs(batch: np.ndarray, min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
         networks = oracle.pnet, oracle.rnet, oracle.onet
-        boxes, points = detect_face(batch, min_face, *networks, oracle.thresholds, oracle.factor, torch.device("cpu"))
+        boxes, points = detect_face(batch, min_face, *networks, oracle.thresholds, oracle.factor, cpu)
         return list(zip(boxes, points, strict=True))
 
     for min_face in (40, 20):

@@ -7,11 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from common.errors import ConfigError
 from common.inputs import CropTemplate
 from common.memory import keep_freed_memory
+from common.model import choose_device
 from detection.cascade import Cascade
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
 from detection.uniform import make_uniform
@@ -74,10 +74,7 @@ class Aligner:
         keep_freed_memory()
         self.config = config
         self.templates = list(templates)
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._cascade = Cascade(device)
+        self._cascade = Cascade(choose_device(config.device))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -149,18 +146,13 @@ class Aligner:
             smallest = min_face or max(self.config.min_face, min(shape[:2]) // 4)
             for start in range(0, len(group), self.config.batch_size):
                 batch = group[start : start + self.config.batch_size]
-                for (row, search), (faces, points) in zip(batch, self._detect([s.canvas for _, s in batch], smallest), strict=True):
+                seen = self._cascade(np.stack([search.canvas for _, search in batch]), smallest)
+                for (row, search), (faces, points) in zip(batch, seen, strict=True):
                     if len(faces):
                         boxes = (faces[:, :4] - search.shift) / search.scale
                         best = choose_face(boxes, images[row].shape[:2])
                         found[row] = boxes[best], float(faces[best, 4]), (points[best] - search.shift) / search.scale
         return found
-
-    def _detect(self, canvases: list[np.ndarray], min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Faces and landmarks on images of one size; none where even the whole image is smaller than `min_face`."""
-        if min(canvases[0].shape[:2]) < min_face:
-            return [(np.zeros((0, 5), np.float32), np.zeros((0, 5, 2), np.float32))] * len(canvases)
-        return self._cascade(np.stack(canvases), min_face)
 
 
 def _leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:

@@ -18,10 +18,10 @@ class Cascade:
     """Finds all faces in images of one size.
 
     Args:
-        device: `cpu` or `cuda`.
+        device: Where it runs.
     """
 
-    def __init__(self, device: str):
+    def __init__(self, device: torch.device):
         mtcnn = MTCNN(keep_all=True, device=device)
         self._networks = [network.to(memory_format=torch.channels_last) for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)]
         self._thresholds, self._factor, self._device = mtcnn.thresholds, mtcnn.factor, device
@@ -38,20 +38,20 @@ class Cascade:
             Of each image its M faces: float32 M×5, x1, y1, x2, y2 in pixels and confidence 0..1; float32 M×5×2 landmarks in pixels.
         """
         pixels = torch.as_tensor(images, device=self._device)
-        boxes, rows = self._proposals(pixels, min_face)
+        boxes, rows, crops = area_crops(pixels, *self._proposals(pixels, min_face), 24)
         points = torch.zeros((0, 5, 2), device=self._device)
         if len(boxes):
-            boxes, rows = self._refined(pixels, boxes, rows)
+            boxes, rows, crops = area_crops(pixels, *self._refined(boxes, rows, crops), 48)
         if len(boxes):
-            boxes, rows, points = self._final(pixels, boxes, rows)
+            boxes, rows, points = self._final(boxes, rows, crops)
         found = [tensor.cpu().numpy() for tensor in (boxes, rows, points)]
         return [tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2])) for row in range(len(images))]
 
     def _proposals(self, pixels: torch.Tensor, min_face: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """First network, on a pyramid: square boxes M×5 and the image each is from."""
+        """First network, on a pyramid: square boxes M×5 and the image each is from; none where `min_face` is larger than the images."""
         images = pixels.permute(0, 3, 1, 2).float().contiguous()  # averaging is faster channel by channel
         height, width = images.shape[2:]
-        parts = []
+        parts = [(images.new_zeros((0, 9)), torch.zeros(0, dtype=torch.long, device=self._device))]
         scale = _CELL / min_face
         while min(height, width) * scale >= _CELL:
             small = interpolate(images, (int(height * scale + 1), int(width * scale + 1)), mode="area")
@@ -66,28 +66,27 @@ class Cascade:
         sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
         return rerec(torch.cat([boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]], 1)), rows
 
-    def _refined(self, pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _refined(self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Second network: those boxes that hold up, moved."""
-        boxes, rows, crops = area_crops(pixels, boxes, rows, 24)
-        regression, probability = fixed_batch_process(_normalised(crops), self._networks[1])
-        score = probability[:, 1]
-        passed = score > self._thresholds[1]
-        boxes, rows, regression = torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], regression[passed]
+        boxes, rows, regression = self._passed(1, boxes, rows, crops)
         kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
         return rerec(bbreg(boxes[kept], regression[kept])), rows[kept]
 
-    def _final(self, pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _final(self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Third network: faces and their landmarks."""
-        boxes, rows, crops = area_crops(pixels, boxes, rows, 48)
-        regression, points, probability = fixed_batch_process(_normalised(crops), self._networks[2])
-        score = probability[:, 1]
-        passed = score > self._thresholds[2]
-        boxes, rows = torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed]
+        boxes, rows, regression, points = self._passed(2, boxes, rows, crops)
         sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
-        points = points[passed].view(-1, 2, 5).permute(0, 2, 1) * sides + boxes[:, None, :2] - 1
-        boxes = bbreg(boxes, regression[passed])
+        points = points.view(-1, 2, 5).permute(0, 2, 1) * sides + boxes[:, None, :2] - 1
+        boxes = bbreg(boxes, regression)
         kept = batched_nms_numpy(boxes[:, :4], boxes[:, 4], rows, 0.7, "Min")
         return boxes[kept], rows[kept], points[kept]
+
+    def _passed(self, stage: int, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Runs a network on the boxes' crops: of those above its threshold the boxes with its score, the rows, and its other answers."""
+        *answers, probability = fixed_batch_process(_normalised(crops), self._networks[stage])
+        score = probability[:, 1]
+        passed = score > self._thresholds[stage]
+        return torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], *(answer[passed] for answer in answers)
 
 
 def area_crops(pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -111,6 +110,7 @@ def area_crops(pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor, si
     crops = torch.empty((len(boxes), side, side, 3), device=pixels.device)
     for row in rows.unique():
         mine = rows == row
+        # Of one image at a time: the tables of a whole batch of large images would take several hundred MB.
         sums = pixels[row].cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
         sums = pad(sums, (0, 0, 1, 0, 1, 0))
         (y1, y2), (x1, x2) = ([edge[mine] for edge in edges] for edges in (lines, columns))

@@ -14,7 +14,7 @@ from detection.cascade import Cascade, area_crops
 
 @pytest.fixture(scope="module")
 def cascade():
-    return Cascade("cpu")
+    return Cascade(torch.device("cpu"))
 
 
 def photos(faces, side=192):
@@ -45,6 +45,11 @@ def test_an_image_without_a_face_stays_in_its_place(cascade, faces):
     assert [len(box) for box, _ in found] == [1, 0, 1] and found[1][1].shape == (0, 5, 2)
     nothing = cascade(np.zeros((2, 64, 64, 3), np.uint8), 40)
     assert [(box.shape, point.shape) for box, point in nothing] == [((0, 5), (0, 5, 2))] * 2
+
+
+def test_images_smaller_than_the_smallest_face_have_none(cascade, faces):
+    found = cascade(photos(faces[:2]), 200)
+    assert [(box.shape, point.shape) for box, point in found] == [((0, 5), (0, 5, 2))] * 2
 
 
 @settings(deadline=None, max_examples=40)
