@@ -158,8 +158,7 @@ def _seen(run: Path, looks: Looks) -> dict[str, int]:
         known = pd.read_csv(run / IMAGES, dtype=str, usecols=["key", "split"])
     except (OSError, ValueError) as error:
         raise DataError(f"{run / IMAGES}: cannot be read ({error}); `python train.py` writes it") from error
-    keys = np.unique(looks.keys.astype(str))
-    return {split: int(np.isin(keys, known.loc[known["split"] == split, "key"]).sum()) for split in ("train", "val")}
+    return {split: int(np.isin(looks.seen.keys, known.loc[known["split"] == split, "key"]).sum()) for split in ("train", "val")}
 
 
 def _images(pipeline: Pipeline, looks: Looks, table: pd.DataFrame) -> pd.DataFrame:
@@ -169,13 +168,14 @@ def _images(pipeline: Pipeline, looks: Looks, table: pd.DataFrame) -> pd.DataFra
     images = pd.concat(sides).drop_duplicates("key").reset_index(drop=True)
     images["is_synthetic"] = images["is_synthetic"].astype(bool)
     images["species"] = images["species"].where(images["is_synthetic"], "")
-    rows = looks.paths.get_indexer(images["path"])
-    images = images.assign(log_odds=looks.log_odds[rows], failed=looks.status[rows] == CENTRE_CROP)
-    template, keys = pipeline.recogniser.spec.template, looks.keys[rows]
+    rows, seen = looks.rows(images["path"]), looks.seen
+    images = images.assign(log_odds=seen.log_odds[rows], failed=seen.status[rows] == CENTRE_CROP)
+    pipeline.cache.ensure(images["path"].tolist())  # what was seen may be kept longer than the crops
+    template, keys = pipeline.recogniser.spec.template, seen.keys[rows]
     parts = [
         quality_facts(
             pipeline.cache.read_batch(keys[start : start + CHUNK], template).pixels,
-            looks.boxes[rows[start : start + CHUNK]],
+            seen.boxes[rows[start : start + CHUNK]],
             pipeline.cache.read_landmarks(keys[start : start + CHUNK]),
         )
         for start in range(0, len(keys), CHUNK)

@@ -309,7 +309,7 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
             "recognition_alone": figures["none"],
             "fused": {**figures[config.fusion.name], "fusion": config.fusion.name},
             "fusions": figures,
-            "detector": detector_metrics(np.array([synthetic[path] for path in looks.paths]), looks.log_odds),
+            "detector": detector_metrics(np.array([synthetic[path] for path in looks.paths]), looks.seen.log_odds[looks.content]),
             "threshold": judges[config.fusion.name].threshold,
         },
         "stages": stages,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from common.errors import KryptoniteError
+from common.model import ENGINES
 from pipeline import Pipeline
 
 
@@ -16,11 +17,13 @@ def main() -> int:
     parser.add_argument("--out", help="where to write; submission.csv in the run's folder unless given")
     parser.add_argument("--cache", default=".cache/crops", help="folder of aligned crops, safe to delete")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--engine", default="torch", choices=ENGINES, help="onnx: run what export.py wrote, on the CPU")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a pair has an unreadable image")
     arguments = parser.parse_args()
     target = Path(arguments.out or Path(arguments.run) / "submission.csv")
     try:
-        report = Pipeline.load(arguments.run, cache=arguments.cache, device=arguments.device).submit(arguments.data_root, target)
+        pipeline = Pipeline.load(arguments.run, arguments.cache, arguments.device, arguments.engine)
+        report = pipeline.submit(arguments.data_root, target)
     except KryptoniteError as error:
         print(f"make_submission.py: {error}", file=sys.stderr)
         return 2

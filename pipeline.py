@@ -1,7 +1,7 @@
-"""The trained system in one object: look at each distinct image once, score pairs, verify two images, write a submission."""
+"""The trained system in one object: score pairs, verify two images, write a submission, export the networks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from common.errors import DataError
+from common.export import write_export
 from common.images import read_rgb
 from dataset.layouts import load_test_pairs
 from dataset.submission import write_submission
@@ -17,37 +18,14 @@ from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from fusion.fuse import Evidence, Judge, load_judges
-from liveness.detector import Detector
-from recognition.compare import Comparer
+from liveness.detector import LOG_ODDS, Detector
+from looks import Eyes, Looks, Sights
+from recognition.compare import Comparer, by_parts
 from recognition.perception import Perception
-from recognition.recogniser import Recogniser
+from recognition.recogniser import EMBEDDING, PERCEPTION, Recogniser
 
+PARTS = ("config.yaml", "recognition/model.json", "liveness/model.json", "fusion.json")
 CHUNK = 512  # images whose crops are in memory at once
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What both branches saw in each of N distinct images.
-
-    Args:
-        paths: The images, in order.
-        keys: Of the crop cache: equal for equal contents, empty where unreadable.
-        status: How the face was acquired, N strings of `detection.faces`.
-        boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image; NaN where unreadable.
-        embeddings: float32 N×D, unit length; zeros where unreadable.
-        log_odds: float32 N, log-odds of 'synthetic'; NaN where unreadable.
-        content: N, row of `perception`; −1 where unreadable.
-        perception: What the recogniser saw in every distinct content, for the comparer; None where there is none.
-    """
-
-    paths: pd.Index
-    keys: np.ndarray
-    status: np.ndarray
-    boxes: np.ndarray
-    embeddings: np.ndarray
-    log_odds: np.ndarray
-    content: np.ndarray
-    perception: Perception | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +85,7 @@ class Pipeline:
         comparer: Looks at both photos of a pair together; None does without.
         judges: Every fitted fusion with its threshold; none while training, when there is none yet.
         chosen: Which of them judges.
+        spread: As `looks.Eyes.look`.
     """
 
     def __init__(
@@ -118,6 +97,7 @@ class Pipeline:
         comparer: Comparer | None = None,
         judges: dict[str, Judge] | None = None,
         chosen: str = "",
+        spread: Callable[[list[list[str]]], Iterator[Sights]] | None = None,
     ):
         self.recogniser = recogniser
         self.detector = detector
@@ -126,31 +106,47 @@ class Pipeline:
         self.chosen = chosen
         self.aligner = Aligner(aligner, list(dict.fromkeys([recogniser.spec.template, detector.spec.template])))
         self.cache = FaceCache(cache, self.aligner)
+        self.eyes = Eyes(recogniser, detector, self.cache, comparer is not None)
+        self.spread = spread
 
     @classmethod
-    def load(cls, run: Path | str, cache: Path | str = ".cache/crops", device: str = "auto") -> "Pipeline":
+    def load(
+        cls,
+        run: Path | str,
+        cache: Path | str = ".cache/crops",
+        device: str = "auto",
+        engine: str = "torch",
+        spread: Callable[[list[list[str]]], Iterator[Sights]] | None = None,
+    ) -> "Pipeline":
         """Loads a run's folder, as `train.py` leaves it.
+
+        Args:
+            run: The folder.
+            cache: Folder of the crop cache.
+            device: `auto`, `cpu` or `cuda`.
+            engine: `torch`, or `onnx` where `export.py` was run.
+            spread: As `looks.Eyes.look`.
 
         Raises:
             DataError: The folder holds no finished run.
+            WeightsError: As `common.model.CropModel.load`.
         """
         run = Path(run)
-        missing = [
-            part for part in ("config.yaml", "recognition/model.json", "liveness/model.json", "fusion.json") if not (run / part).exists()
-        ]
+        missing = [part for part in PARTS if not (run / part).exists()]
         if missing:
             raise DataError(f"{run}: no finished run: {', '.join(missing)} missing; `python train.py` makes one")
         chosen, judges = load_judges(run / "fusion.json")
         # The faces must be cut as they were in training; only the device is this machine's own business.
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         return cls(
-            Recogniser.load(run / "recognition", device),
-            Detector.load(run / "liveness", device),
+            Recogniser.load(run / "recognition", device, engine),
+            Detector.load(run / "liveness", device, engine),
             AlignerConfig(**{**config["aligner"], "device": device}),
             Path(cache),
             Comparer.load(run / "comparison") if config["comparison"]["pairs"] else None,
             judges,
             chosen,
+            spread,
         )
 
     @property
@@ -158,53 +154,26 @@ class Pipeline:
         """The fusion that judges, with its threshold."""
         return self.judges[self.chosen]
 
-    def look(self, paths: Sequence[str], progress: bool = True) -> Looks:
-        """Decodes every distinct path once; aligns, embeds and scores every distinct content once."""
-        distinct = pd.Index(pd.unique(pd.Series(list(paths), dtype=object)))
-        faces = self.cache.ensure(list(distinct), progress=progress)
-        status = faces["status"].to_numpy()
-        usable = np.flatnonzero(status != UNREADABLE)
-        keys = faces["key"].to_numpy()
-        embeddings, log_odds = None, np.full(len(distinct), np.nan, np.float32)
-        perceived = []
-        # One photo may lie under many names, as in pairs of folders; its content is looked at once.
-        contents, content = np.unique(keys[usable].astype(str), return_inverse=True)
-        for start in range(0, len(contents), CHUNK):
-            chunk = contents[start : start + CHUNK].tolist()
-            crops = self.cache.read_batch(chunk, self.recogniser.spec.template)
-            if self.comparer is None:
-                embedded = self.recogniser.embed(crops)
-            else:
-                perceived.append(self.recogniser.perceive(crops))
-                embedded = perceived[-1].embeddings
-            if embeddings is None:
-                embeddings = np.zeros((len(distinct), embedded.shape[1]), np.float32)
-            inside = (content >= start) & (content < start + CHUNK)
-            rows, place = usable[inside], content[inside] - start
-            embeddings[rows] = embedded[place]
-            log_odds[rows] = self.detector.log_odds(self.cache.read_batch(chunk, self.detector.spec.template))[place]
-        if embeddings is None:
-            embeddings = np.zeros((len(distinct), 1), np.float32)
-        boxes = faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        row = np.full(len(distinct), -1)
-        row[usable] = content
-        perception = Perception.joined(perceived) if perceived else None
-        return Looks(distinct, keys, status, boxes, embeddings, log_odds, row, perception)
-
     def evidence(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
         """Gives `pairs` with key_a, key_b, the columns of `fusion.fuse.EVIDENCE` and readable, and the looks they came from."""
-        looks = self.look([*pairs["path_a"], *pairs["path_b"]], progress)
-        a, b = looks.paths.get_indexer(pairs["path_a"]), looks.paths.get_indexer(pairs["path_b"])
-        readable = (looks.status[a] != UNREADABLE) & (looks.status[b] != UNREADABLE)
-        comparison = np.zeros(len(pairs), np.float32)
+        # Pair by pair: a list that is continued then has the same shares at its start.
+        looks = self.eyes.look(pairs[["path_a", "path_b"]].to_numpy().ravel(), progress, self.spread)
+        seen = looks.seen
+        a, b = looks.rows(pairs["path_a"]), looks.rows(pairs["path_b"])
+        readable = (a >= 0) & (b >= 0)
+        similarity, comparison = np.zeros((2, len(pairs)), np.float32)
         if readable.any():
-            comparison[readable] = self.compare(looks.perception, looks.content[a[readable]], looks.content[b[readable]])
+            both = a[readable], b[readable]
+            similarity[readable] = by_parts(lambda one, other: (seen.embeddings[one] * seen.embeddings[other]).sum(1), *both)
+            comparison[readable] = self.compare(seen.perception, *both)
+        # The last row stands for what cannot be read: −1 finds it.
+        keys, log_odds = np.append(seen.keys, ""), np.append(seen.log_odds, np.float32(np.nan))
         return pairs.assign(
-            key_a=looks.keys[a],
-            key_b=looks.keys[b],
-            similarity=np.einsum("nd,nd->n", looks.embeddings[a], looks.embeddings[b]),
-            log_odds_a=looks.log_odds[a],
-            log_odds_b=looks.log_odds[b],
+            key_a=keys[a],
+            key_b=keys[b],
+            similarity=similarity,
+            log_odds_a=log_odds[a],
+            log_odds_b=log_odds[b],
             comparison=comparison,
             readable=readable,
         ), looks
@@ -231,9 +200,11 @@ class Pipeline:
         """
         began = time.perf_counter()
         faces = self.aligner([read_rgb(image_a), read_rgb(image_b)])
-        seen = self.recogniser.perceive(faces.crops_for(self.recogniser.spec.template))
+        crops = faces.crops_for(self.recogniser.spec.template)
+        seen = self.recogniser.perceive(crops) if self.comparer else None
+        embeddings = seen.embeddings if seen else self.recogniser.embed(crops)
         log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
-        similarity = float(seen.embeddings[0] @ seen.embeddings[1])
+        similarity = float(embeddings[0] @ embeddings[1])
         comparison = self.compare(seen, np.array([0]), np.array([1]))
         score = float(self.judge.fuser.score(Evidence(np.array([similarity]), log_odds[:1], log_odds[1:], comparison))[0])
         probability = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
@@ -258,9 +229,27 @@ class Pipeline:
             pairs=len(scored),
             images=len(looks.paths),
             unreadable=scored.loc[~scored["readable"], ["pair_id", "path_a", "path_b"]],
-            failures_to_acquire=int((looks.status == CENTRE_CROP).sum()),
+            failures_to_acquire=int((looks.seen.status[looks.content[looks.content >= 0]] == CENTRE_CROP).sum()),
             scores=scored,
         )
+
+    def export(self, run: Path | str) -> dict[str, float]:
+        """Writes both networks as ONNX beside their weights.
+
+        Args:
+            run: The folder that this was loaded from, by PyTorch onto the CPU.
+
+        Returns:
+            By branch, the largest difference from PyTorch.
+
+        Raises:
+            WeightsError: An export differs from PyTorch by more than rounding; that one is not written.
+        """
+        outputs = PERCEPTION if self.comparer else EMBEDDING
+        return {
+            "recognition": write_export(self.recogniser, Path(run) / "recognition", outputs, {"channels": self.recogniser.channels}),
+            "liveness": write_export(self.detector, Path(run) / "liveness", [LOG_ODDS], {}),
+        }
 
 
 def embed_photos(recogniser: Recogniser, cache: FaceCache, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -97,6 +97,8 @@ class InputSpec:
         )
 
 
-def to_unit_tensor(pixels: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+def to_unit_tensor(pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
     """uint8 N×S×S×3 crops to float32 N×3×S×S in 0..1 on `device`."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2).float().div_(255.0)
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.to(device).permute(0, 3, 1, 2).float().div(255.0)

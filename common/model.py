@@ -1,19 +1,23 @@
-"""A network over aligned crops together with its input contract: run, save, load. Both branches are made of it."""
+"""A network over aligned crops together with its input contract: run, save, load, export. Both branches are made of it."""
 
 import json
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from common.errors import WeightsError
-from common.files import atomic_path, write_json
+from common.engine import EXPORT, Export
+from common.errors import ConfigError, WeightsError
+from common.files import atomic_path, sha256_file, write_json
 from common.inputs import Crops, InputSpec, to_unit_tensor
 from common.memory import keep_freed_memory
 from common.weights import load_strict, read_state_dict, rebuild_timm
 
+ENGINES = ("torch", "onnx")
 BATCH = 64  # crops per forward pass; about 0.5 GB of activations for a mobile network at 224 pixels
 
 Self = TypeVar("Self", bound="CropModel")
@@ -24,50 +28,69 @@ def choose_device(device: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
-class CropModel:
+class CropModel(ABC):
     """Runs a network on crops cut for it.
 
     Args:
-        network: Gives N×outputs for normalised N×3×S×S.
+        network: Gives N×outputs for normalised N×3×S×S; None where an export runs in its place.
         blueprint: As `common.weights.LoadedNetwork`.
         spec: What the network wants to see.
         source: Where its weights came from, one line.
         device: `auto`, `cpu` or `cuda`.
+        export: Runs on the CPU in the network's place.
+        mark: Names the weights and what runs them; empty for a network that was not loaded from a run.
     """
 
-    def __init__(self, network: torch.nn.Module, blueprint: dict[str, Any], spec: InputSpec, source: str, device: str = "auto"):
+    def __init__(
+        self,
+        network: torch.nn.Module | None,
+        blueprint: dict[str, Any],
+        spec: InputSpec,
+        source: str,
+        device: str = "auto",
+        export: Export | None = None,
+        mark: str = "",
+    ):
         keep_freed_memory()
         self.device = choose_device(device)
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network = network and network.to(self.device, memory_format=torch.channels_last).eval()
         self.blueprint = blueprint
         self.spec = spec
         self.source = source
+        self.export = export
+        self.mark = mark
 
     @staticmethod
     def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
         """Builds the network of a blueprint without weights."""
         return rebuild_timm(blueprint)
 
-    @torch.inference_mode()
-    def outputs(self, crops: Crops) -> torch.Tensor:
-        """Runs the network in batches: float32, N×outputs, on the CPU.
+    @abstractmethod
+    def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+        """Gives the named outputs for normalised images, N×3×S×S, N rows each."""
+
+    def read(self, pixels: np.ndarray | torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+        """Gives the named outputs for crops, uint8 N×S×S×3, RGB; this is what is exported."""
+        images = self.spec.normalise(to_unit_tensor(pixels, self.device))
+        return self.forward(images.contiguous(memory_format=torch.channels_last), names)
+
+    def outputs(self, crops: Crops, *names: str) -> list[np.ndarray]:
+        """Runs the network, or its export, in batches.
 
         Raises:
             InputContractError: The crops were cut for another model.
-        """
-        none = torch.zeros((0, self.blueprint["outputs"]))
-        return torch.cat([none, *(self.network(images).float().cpu() for images in self.batches(crops))])
-
-    def batches(self, crops: Crops) -> Iterator[torch.Tensor]:
-        """Normalised batches on the model's device.
-
-        Raises:
-            InputContractError: The crops were cut for another model.
+            WeightsError: The export lacks one of these outputs.
         """
         self.spec.check(crops)
-        for start in range(0, len(crops.pixels), BATCH):
-            images = self.spec.normalise(to_unit_tensor(crops.pixels[start : start + BATCH], self.device))
-            yield images.contiguous(memory_format=torch.channels_last)
+        # No crops have no outputs, but their shapes have to come from somewhere.
+        pixels = crops.pixels if len(crops.pixels) else np.zeros((1, *crops.pixels.shape[1:]), np.uint8)
+        batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        if self.export:
+            parts = [self.export(batch, names) for batch in batches]
+        else:
+            with torch.inference_mode():
+                parts = [[output.cpu().numpy() for output in self.read(batch, names)] for batch in batches]
+        return [np.concatenate(part)[: len(crops.pixels)] for part in zip(*parts, strict=True)]
 
     def save(self, folder: Path | str) -> None:
         """Writes model.safetensors, then model.json; a folder with the latter is whole."""
@@ -78,18 +101,32 @@ class CropModel:
         write_json(folder / "model.json", {"network": self.blueprint, "input": self.spec.to_dict(), "source": self.source})
 
     @classmethod
-    def load(cls: type[Self], folder: Path | str, device: str = "auto") -> Self:
+    def load(cls: type[Self], folder: Path | str, device: str = "auto", engine: str = "torch") -> Self:
         """Reads what `save` wrote.
 
+        Args:
+            folder: The branch's folder of a run.
+            device: `auto`, `cpu` or `cuda`.
+            engine: `torch`, or `onnx` to run the export that `export.py` made, on the CPU.
+
         Raises:
-            WeightsError: A file is missing, damaged, or does not fit.
+            ConfigError: No such engine, or an export on a GPU.
+            WeightsError: A file is missing, damaged, or does not fit; or the export is of other weights.
         """
         folder = Path(folder)
+        weights = folder / "model.safetensors"
+        if engine not in ENGINES or (engine == "onnx" and device == "cuda"):
+            raise ConfigError(f"no engine {engine!r} on device {device!r}; there are {', '.join(ENGINES)}, and onnx runs on the CPU")
         try:
             kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            network = cls.rebuild(kept["network"])
+            network = cls.rebuild(kept["network"]) if engine == "torch" else None
             spec, source = InputSpec.from_dict(kept["input"]), kept["source"]
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise WeightsError(f"{folder / 'model.json'}: describes no model ({error})") from error
-        load_strict(network, read_state_dict(folder / "model.safetensors"), str(folder / "model.safetensors"))
-        return cls(network, kept["network"], spec, source, device)
+        if network is not None:
+            load_strict(network, read_state_dict(weights), str(weights))
+        elif not weights.is_file():
+            raise WeightsError(f"{weights}: no such weights file")
+        hashed = sha256_file(weights)
+        export = Export(folder / EXPORT, hashed) if network is None else None
+        return cls(network, kept["network"], spec, source, device if network else "cpu", export, f"{engine} {hashed}")

@@ -61,6 +61,18 @@ class FaceCache:
                 bar.update(len(chunk))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
+    def identify(self, paths: Sequence[str]) -> list[str]:
+        """The key of each file by its content, whether or not it is in the cache; empty where the file cannot be read."""
+
+        def key(path: str) -> str:
+            try:
+                return self._key(read_bytes(path))
+            except ImageReadError:
+                return ""
+
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(key, paths))
+
     def read(self, key: str, template: CropTemplate) -> np.ndarray:
         """Reads one crop: uint8, S×S×3, RGB.
 
@@ -90,6 +102,9 @@ class FaceCache:
         except (OSError, SafetensorError) as error:
             raise DataError(f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again") from error
 
+    def _key(self, content: bytes) -> str:
+        return f"{sha256_bytes(content)[:40]}-{self._settings}"
+
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
@@ -101,7 +116,7 @@ class FaceCache:
                 content = read_bytes(path)
             except ImageReadError:
                 return ""
-            key = f"{sha256_bytes(content)[:40]}-{self._settings}"
+            key = self._key(content)
             if key not in known and not self._file(key).exists():
                 contents[key] = content
             return key

@@ -1,13 +1,22 @@
 """The trained synthetic-image detector."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 
 from common.inputs import Crops
 from common.model import CropModel
 
+LOG_ODDS = "log_odds"  # its output
+
 
 class Detector(CropModel):
     """Aligned crops to log-odds."""
+
+    def forward(self, images: torch.Tensor, names: Sequence[str] = (LOG_ODDS,)) -> list[torch.Tensor]:
+        """Gives `log_odds`, N."""
+        return [self.network(images).float()[:, 0]]
 
     def log_odds(self, crops: Crops) -> np.ndarray:
         """Scores crops: float32, N, log-odds of 'synthetic' at the equal priors of training; positive means synthetic.
@@ -15,4 +24,4 @@ class Detector(CropModel):
         Raises:
             InputContractError: The crops were cut for another model.
         """
-        return self.outputs(crops)[:, 0].numpy()
+        return self.outputs(crops, LOG_ODDS)[0]

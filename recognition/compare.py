@@ -68,7 +68,7 @@ class Comparer:
             centre, spread = (figure(0, dtype=np.float64) for figure in (values.mean, values.std))  # sums of half floats overflow
             tensors |= {f"{name}_centre": centre.astype(np.float32), f"{name}_spread": np.maximum(spread, 1e-3).astype(np.float32)}
         unfitted = cls(tensors, seen.channels)
-        features = _by_parts(partial(unfitted.features, seen), a, b)
+        features = by_parts(partial(unfitted.features, seen), a, b)
         tensors |= {"centre": features.mean(0), "spread": np.maximum(features.std(0), 1e-6)}
         scaled = (features - tensors["centre"]) / tensors["spread"]
         networks = [
@@ -98,7 +98,7 @@ class Comparer:
         """
         if seen.channels != self._channels:
             raise DataError(f"the comparer was trained on stages of {self._channels} channels, the recogniser has {seen.channels}")
-        return _by_parts(partial(self._judge, seen), a, b)
+        return by_parts(partial(self._judge, seen), a, b)
 
     def _judge(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         kept = self._tensors
@@ -171,7 +171,7 @@ def train_comparer(
     return Comparer.fit(config, seen, a, b, genuine), {"pairs": {"same": int(genuine.sum()), "synthetic": int((~genuine).sum())}}
 
 
-def _by_parts(function: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def by_parts(function: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """What a function gives for pairs of rows, `CHUNK` pairs at a time."""
     return np.concatenate([function(a[start : start + CHUNK], b[start : start + CHUNK]) for start in range(0, max(len(a), 1), CHUNK)])
 

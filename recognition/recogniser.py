@@ -1,9 +1,12 @@
 """The trained recognition branch."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from common.inputs import Crops, InputSpec
 from common.model import CropModel
@@ -11,6 +14,8 @@ from recognition.backbones import build_backbone, rebuild
 from recognition.config import RecognitionConfig
 from recognition.perception import Perception, intermediates, summarise
 
+EMBEDDING = ("embedding",)
+PERCEPTION = ("embedding", "pooled", "cells")
 _HALF_LIMIT = 6e4  # what half precision holds; features before a normalisation can be larger
 
 
@@ -34,27 +39,35 @@ class Recogniser(CropModel):
         """Builds the network of a blueprint without weights."""
         return rebuild(blueprint)
 
+    def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+        """Gives `EMBEDDING` alone or all of `PERCEPTION`."""
+        if tuple(names) == EMBEDDING:
+            return [normalize(self.network(images).float(), dim=1)]
+        output, maps = intermediates(self.network, images)
+        pooled, cells = summarise(maps)
+        return [normalize(output.float(), dim=1), pooled.float(), cells.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()]
+
+    @cached_property
+    def channels(self) -> tuple[int, ...]:
+        """Of `Perception`."""
+        if self.export:
+            return tuple(self.export.facts["channels"])
+        with torch.inference_mode():
+            _, maps = intermediates(self.network, torch.zeros((1, 3, *[self.spec.template.size] * 2), device=self.device))
+        return tuple(stage.shape[1] for stage in maps)
+
     def embed(self, crops: Crops) -> np.ndarray:
         """Embeds crops: float32, N×D, rows of unit length; similarity is their inner product (the cosine).
 
         Raises:
             InputContractError: The crops were cut for another model.
         """
-        return torch.nn.functional.normalize(self.outputs(crops), dim=1).numpy()
+        return self.outputs(crops, *EMBEDDING)[0]
 
-    @torch.inference_mode()
     def perceive(self, crops: Crops) -> Perception:
         """Embeds crops and keeps what was seen on the way; the embeddings are those of `embed`, to rounding.
 
         Raises:
             InputContractError: The crops were cut for another model.
         """
-        parts, channels = [], ()
-        for images in self.batches(crops):
-            output, maps = intermediates(self.network, images)
-            pooled, cells = summarise(maps)
-            embeddings = torch.nn.functional.normalize(output.float(), dim=1)
-            channels = tuple(stage.shape[1] for stage in maps)
-            cells = cells.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()
-            parts.append(Perception(embeddings.cpu().numpy(), pooled.float().cpu().numpy(), cells.cpu().numpy(), channels))
-        return Perception.joined(parts)
+        return Perception(*self.outputs(crops, *PERCEPTION), self.channels)

@@ -1,0 +1,76 @@
+"""The usual way to score pairs, written plainly as the baseline of `benchmarks/throughput.py`.
+
+Every pair's two photos are processed anew, one at a time: facenet-pytorch's MTCNN with its smallest face of 20 pixels, the float32 networks
+of the run at a batch of one, then the run's own comparer and fusion. Networks, weights, crops and fusion are the same as in `pipeline.py`.
+"""
+
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+from facenet_pytorch import MTCNN
+
+from common.images import decode_rgb, read_bytes
+from common.inputs import Crops
+from detection.aligner import choose_face
+from detection.warp import estimate_similarity, template_points, warp
+from fusion.fuse import Evidence
+from pipeline import Pipeline
+from recognition.perception import Perception
+
+
+class UsualPipeline:
+    """Scores pairs one by one.
+
+    Args:
+        pipeline: Lends its networks, comparer and fusion; not its aligner nor its cache.
+    """
+
+    def __init__(self, pipeline: Pipeline):
+        self._pipeline = pipeline
+        self._mtcnn = MTCNN(min_face_size=20, keep_all=True, device=pipeline.recogniser.device)
+        self.seconds: dict[str, float] = {}  # by stage, of all calls
+
+    def score(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Scores pairs of readable photos with columns path_a and path_b: float32, N."""
+        return np.array([self._pair(pair.path_a, pair.path_b) for pair in pairs.itertuples()], np.float32)
+
+    def _pair(self, *paths: str) -> float:
+        (one, other), (odds_a, odds_b) = zip(*(self._look(path) for path in paths), strict=True)
+        began = perf_counter()
+        if isinstance(one, Perception):
+            comparison = self._pipeline.compare(Perception.joined([one, other]), np.array([0]), np.array([1]))
+            one, other = one.embeddings, other.embeddings
+        else:
+            comparison = np.zeros(1, np.float32)
+        score = self._pipeline.judge.fuser.score(Evidence((one * other).sum(1), odds_a, odds_b, comparison))
+        self._count("fuse", began)
+        return float(score[0])
+
+    def _look(self, path: str) -> tuple[np.ndarray | Perception, np.ndarray]:
+        began = perf_counter()
+        photo = decode_rgb(read_bytes(path), path)
+        began = self._count("decode", began)
+        boxes, _, points = self._mtcnn.detect(photo, landmarks=True)
+        began = self._count("detect", began)
+        recogniser, detector = self._pipeline.recogniser, self._pipeline.detector
+        crops = []
+        for template in (recogniser.spec.template, detector.spec.template):
+            if boxes is None:  # no face: the centre of the photo
+                side = min(photo.shape[:2])
+                top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
+                matrix = np.array([[1.0, 0, -left], [0, 1.0, -top]]) * template.size / side
+            else:
+                matrix = estimate_similarity(points[choose_face(boxes.astype(np.float32), photo.shape[:2])], template_points(template))
+            crops.append(Crops(warp(photo, matrix, template.size)[None], template))
+        began = self._count("align", began)
+        seen = recogniser.perceive(crops[0]) if self._pipeline.comparer else recogniser.embed(crops[0])
+        began = self._count("embed", began)
+        log_odds = detector.log_odds(crops[1])
+        self._count("detect synthetic", began)
+        return seen, log_odds
+
+    def _count(self, stage: str, began: float) -> float:
+        now = perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - began
+        return now

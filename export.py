@@ -1,0 +1,28 @@
+"""Write both networks of a run as ONNX: `python export.py --run RUN`; `make_submission.py --engine onnx` uses them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from common.engine import EXPORT
+from common.errors import KryptoniteError
+from pipeline import Pipeline
+
+
+def main() -> int:
+    """Writes model.onnx beside each branch's weights; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", default="runs/default", help="folder of a finished run")
+    run = Path(parser.parse_args().run)
+    try:
+        largest = Pipeline.load(run, device="cpu").export(run)
+    except KryptoniteError as error:
+        print(f"export.py: {error}", file=sys.stderr)
+        return 2
+    for branch, apart in largest.items():
+        print(f"{run / branch / EXPORT}: largest difference from PyTorch {apart:.1e}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

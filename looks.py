@@ -1,0 +1,165 @@
+"""Look at every distinct image once: decode, align, embed, score for artifacts; share by share, and what was seen is kept."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from common.files import atomic_path, fingerprint
+from detection.cache import FaceCache
+from detection.faces import UNREADABLE
+from liveness.detector import Detector
+from recognition.perception import Perception
+from recognition.recogniser import Recogniser
+
+SHARE = 256  # contents looked at in one go: bounds memory; the same shares on one machine and on many give the same figures to the bit
+_REVISION = 1  # raise when the same crops and weights come to give other sights
+
+
+@dataclass(frozen=True)
+class Sights:
+    """What both branches saw in N distinct contents of readable images.
+
+    Args:
+        keys: Of the crop cache, N strings.
+        status: How the face was acquired, N strings of `detection.faces`.
+        boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image.
+        embeddings: float32 N×D, unit length.
+        log_odds: float32 N, log-odds of 'synthetic'.
+        perception: What the recogniser saw on the way, for the comparer; None where there is none.
+    """
+
+    keys: np.ndarray
+    status: np.ndarray
+    boxes: np.ndarray
+    embeddings: np.ndarray
+    log_odds: np.ndarray
+    perception: Perception | None
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Sights]") -> "Sights":
+        """One after the other."""
+        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "status", "boxes", "embeddings", "log_odds")]
+        perceived = [part.perception for part in parts if part.perception is not None]
+        return cls(*arrays, Perception.joined(perceived) if perceived else None)
+
+    def save(self, file: Path) -> None:
+        """Writes a safetensors file, atomically."""
+        tensors = {"boxes": self.boxes, "embeddings": self.embeddings, "log_odds": self.log_odds}
+        tensors |= {name: np.char.encode(getattr(self, name)).view(np.uint8).reshape(len(self.keys), -1) for name in ("keys", "status")}
+        if self.perception is not None:
+            channels = np.array(self.perception.channels)
+            tensors |= {"pooled": self.perception.pooled, "cells": self.perception.cells, "channels": channels}
+        with atomic_path(file) as temporary:
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary)
+
+    @classmethod
+    def load(cls, file: Path) -> "Sights | None":
+        """Reads what `save` wrote; None where it is missing or damaged."""
+        try:
+            with safe_open(file, framework="np") as kept:
+                tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118, it is no dict
+        except (OSError, SafetensorError):
+            return None
+        keys, status = (np.char.decode(tensors[name].view(f"S{tensors[name].shape[1]}")[:, 0]) for name in ("keys", "status"))
+        embeddings, perception = tensors["embeddings"], None
+        if "pooled" in tensors:
+            perception = Perception(embeddings, tensors["pooled"], tensors["cells"], tuple(tensors["channels"].tolist()))
+        return cls(keys, status, tensors["boxes"], embeddings, tensors["log_odds"], perception)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Images and what was seen in them.
+
+    Args:
+        paths: N distinct paths.
+        content: int N, the row of `seen` that each shows; −1 where it cannot be read.
+        seen: Of every distinct content.
+    """
+
+    paths: pd.Index
+    content: np.ndarray
+    seen: Sights
+
+    def rows(self, paths: Sequence[str] | pd.Series) -> np.ndarray:
+        """Rows of `seen` that some of the paths show."""
+        return self.content[self.paths.get_indexer(paths)]
+
+
+class Eyes:
+    """The two networks behind the aligner and its cache.
+
+    Args:
+        recogniser: Aligned crops to embeddings.
+        detector: Aligned crops to log-odds of 'synthetic'.
+        cache: Aligns; its folder keeps what was seen, too, under `sights`.
+        perceptive: Whether to keep what the recogniser sees on its way to the embedding.
+    """
+
+    def __init__(self, recogniser: Recogniser, detector: Detector, cache: FaceCache, perceptive: bool):
+        self.recogniser, self.detector, self.cache, self.perceptive = recogniser, detector, cache, perceptive
+
+    def share(self, paths: Sequence[str]) -> Sights:
+        """Looks at some images; those that cannot be read are missing in what it gives."""
+        file = self._file(self.cache.identify(paths))
+        kept = file and Sights.load(file)
+        if kept is not None:
+            return kept
+        faces = self.cache.ensure(paths, progress=False)
+        faces = faces[faces["status"] != UNREADABLE]
+        keys = faces["key"].tolist()
+        crops = self.cache.read_batch(keys, self.recogniser.spec.template)
+        perception = self.recogniser.perceive(crops) if self.perceptive else None
+        seen = Sights(
+            faces["key"].to_numpy(np.str_),
+            faces["status"].to_numpy(np.str_),
+            faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32),
+            self.recogniser.embed(crops) if perception is None else perception.embeddings,
+            self.detector.log_odds(self.cache.read_batch(keys, self.detector.spec.template)),
+            perception,
+        )
+        if file and keys:
+            seen.save(file)
+        return seen
+
+    def look(
+        self, paths: Iterable[str], progress: bool = True, spread: Callable[[list[list[str]]], Iterator[Sights]] | None = None
+    ) -> Looks:
+        """Reads every distinct path; looks at every distinct content once.
+
+        Args:
+            paths: Image files; may repeat.
+            progress: Show a bar when it takes long.
+            spread: Gives what `share` gives for each share, in order; one after the other here unless given.
+        """
+        distinct = pd.Index(pd.unique(pd.Series(list(paths), dtype=object)))
+        keys = pd.Index(self.cache.identify(list(distinct)))
+        # One photo may lie under many names, as in pairs of folders.
+        first = list(distinct[(keys != "") & ~keys.duplicated()])
+        shares = [first[start : start + SHARE] for start in range(0, len(first), SHARE)]
+        parts = []
+        with tqdm(total=len(first), desc="look", unit="img", delay=2, disable=not progress, file=sys.stderr) as bar:
+            for share, seen in zip(shares, (spread or self._one_by_one)(shares), strict=True):
+                parts.append(seen)
+                bar.update(len(share))
+        # Nothing readable is an empty table with the columns that a share has.
+        seen = Sights.joined(parts or [self.share([])])
+        return Looks(distinct, pd.Index(seen.keys).get_indexer(keys), seen)
+
+    def _one_by_one(self, shares: list[list[str]]) -> Iterator[Sights]:
+        return map(self.share, shares)
+
+    def _file(self, keys: Sequence[str]) -> Path | None:
+        """Where what is seen in some contents is kept; nowhere for networks that no run holds."""
+        marks = [self.recogniser.mark, self.detector.mark]
+        if not all(marks):
+            return None
+        name = fingerprint([_REVISION, *marks, self.perceptive, list(keys)])[:40]
+        return self.cache.folder / "sights" / name[:2] / f"{name}.safetensors"
