@@ -4,11 +4,12 @@ facenet-pytorch's own loop resizes candidate after candidate, which is most of i
 face. Here all candidates of an image are averaged at once from its table of sums: the same pixels, the same faces.
 """
 
+import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, fixed_batch_process, generateBoundingBox, rerec
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 from torchvision.ops.boxes import batched_nms
 
 _CELL = 12  # pixels that the first network sees at once
@@ -24,42 +25,44 @@ class Cascade:
     def __init__(self, device: torch.device):
         mtcnn = MTCNN(keep_all=True, device=device)
         self._networks = [network.to(memory_format=torch.channels_last) for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)]
-        self._thresholds, self._factor, self._device = mtcnn.thresholds, mtcnn.factor, device
+        self._thresholds, self._device = mtcnn.thresholds, device
+        self.factor = mtcnn.factor  # from one level of the pyramid to the next
 
     @torch.inference_mode()
-    def __call__(self, images: np.ndarray, min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def __call__(self, images: np.ndarray, min_face: int, skip: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
         """Detects.
 
         Args:
             images: uint8, N×H×W×3, RGB.
-            min_face: Smallest face in pixels.
+            min_face: Smallest face in pixels; decides the levels of the pyramid.
+            skip: Levels left out, those of the smallest faces first.
 
         Returns:
             Of each image its M faces: float32 M×5, x1, y1, x2, y2 in pixels and confidence 0..1; float32 M×5×2 landmarks in pixels.
         """
-        pixels = torch.as_tensor(images, device=self._device)
-        boxes, rows, crops = area_crops(pixels, *self._proposals(pixels, min_face), 24)
+        boxes, rows, crops = area_crops(images, *self._proposals(images, min_face, skip), 24)
         points = torch.zeros((0, 5, 2), device=self._device)
         if len(boxes):
-            boxes, rows, crops = area_crops(pixels, *self._refined(boxes, rows, crops), 48)
+            boxes, rows, crops = area_crops(images, *self._refined(boxes, rows, crops), 48)
         if len(boxes):
             boxes, rows, points = self._final(boxes, rows, crops)
         found = [tensor.cpu().numpy() for tensor in (boxes, rows, points)]
         return [tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2])) for row in range(len(images))]
 
-    def _proposals(self, pixels: torch.Tensor, min_face: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """First network, on a pyramid: square boxes M×5 and the image each is from; none where `min_face` is larger than the images."""
-        images = pixels.permute(0, 3, 1, 2).float().contiguous()  # averaging is faster channel by channel
-        height, width = images.shape[2:]
-        parts = [(images.new_zeros((0, 9)), torch.zeros(0, dtype=torch.long, device=self._device))]
-        scale = _CELL / min_face
+    def _proposals(self, images: np.ndarray, min_face: int, skip: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """First network, on a pyramid: square boxes M×5 and the image each is from; none where faces would be larger than the images."""
+        # Averaging is faster channel by channel.
+        pixels = torch.as_tensor(images, device=self._device).permute(0, 3, 1, 2).float().contiguous()
+        height, width = images.shape[1:3]
+        parts = [(pixels.new_zeros((0, 9)), torch.zeros(0, dtype=torch.long, device=self._device))]
+        scale = _CELL / min_face * self.factor**skip
         while min(height, width) * scale >= _CELL:
-            small = interpolate(images, (int(height * scale + 1), int(width * scale + 1)), mode="area")
+            small = interpolate(pixels, (int(height * scale + 1), int(width * scale + 1)), mode="area")
             regression, probability = self._networks[0](_normalised(small))
             boxes, rows = generateBoundingBox(regression, probability[:, 1], scale, self._thresholds[0])
             kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.5)
             parts.append((boxes[kept], rows[kept]))
-            scale *= self._factor
+            scale *= self.factor
         boxes, rows = (torch.cat(part) for part in zip(*parts, strict=True))
         kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
         boxes, rows = boxes[kept], rows[kept]
@@ -89,11 +92,11 @@ class Cascade:
         return torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], *(answer[passed] for answer in answers)
 
 
-def area_crops(pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def area_crops(images: np.ndarray, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cuts boxes from images and averages them down (or repeats them up) to one size, as `interpolate(mode="area")` does.
 
     Args:
-        pixels: uint8, N×H×W×3.
+        images: uint8, N×H×W×3.
         boxes: M×5; their parts outside the image are left out, and boxes wholly outside dropped.
         rows: M, the image of each.
         side: Of the crops.
@@ -101,22 +104,27 @@ def area_crops(pixels: torch.Tensor, boxes: torch.Tensor, rows: torch.Tensor, si
     Returns:
         The boxes and rows left, and their crops, float32 K×3×side×side in 0..255.
     """
-    height, width = pixels.shape[1:3]
+    height, width = images.shape[1:3]
     left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)  # 1-based, the last pixel included
     left, top, right, bottom = left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)
     whole = (right > left) & (bottom > top)
     boxes, rows = boxes[whole], rows[whole]
     columns, lines = _bins(left[whole], right[whole], side), _bins(top[whole], bottom[whole], side)
-    crops = torch.empty((len(boxes), side, side, 3), device=pixels.device)
-    for row in rows.unique():
-        mine = rows == row
-        # Of one image at a time: the tables of a whole batch of large images would take several hundred MB.
-        sums = pixels[row].cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
-        sums = pad(sums, (0, 0, 1, 0, 1, 0))
-        (y1, y2), (x1, x2) = ([edge[mine] for edge in edges] for edges in (lines, columns))
-        y1, y2, x1, x2 = y1[:, :, None], y2[:, :, None], x1[:, None], x2[:, None]
-        crops[mine] = (sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1]) / ((y2 - y1) * (x2 - x1))[..., None]
-    return boxes, rows, crops.permute(0, 3, 1, 2)
+    order = rows.argsort(stable=True)
+    parts = [torch.zeros((0, side, side, 3), device=boxes.device)]
+    for mine in order.split(rows.bincount(minlength=len(images)).tolist()):
+        if len(mine):
+            # Of one image at a time: the tables of a whole batch of large images would take several hundred MB.
+            sums = torch.from_numpy(cv2.integral(images[int(rows[mine[0]])])).to(boxes.device).view(-1, 3)
+            (y1, y2), (x1, x2) = ([edge[mine] for edge in edges] for edges in (lines, columns))
+            upper, lower = ((y * (width + 1))[:, :, None] for y in (y1, y2))
+            left, right = x1[:, None], x2[:, None]
+            total = sums[lower + right]
+            total -= sums[upper + right]
+            total -= sums[lower + left]
+            total += sums[upper + left]
+            parts.append(total / ((y2 - y1)[:, :, None] * (x2 - x1)[:, None])[..., None])
+    return boxes, rows, torch.cat(parts)[order.argsort()].permute(0, 3, 1, 2)
 
 
 def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+import detection.aligner as aligner_module
 from common.inputs import CropTemplate
-from detection.aligner import Aligner, AlignerConfig, choose_face
+from detection.aligner import Aligner, AlignerConfig, judge_faces
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
 from detection.warp import template_points
 
@@ -61,10 +62,36 @@ def test_the_place_in_the_photo_is_found(aligner, faces):
 
 def test_the_central_face_wins_over_a_larger_bystander():
     boxes = np.array([[180, 130, 320, 270], [0, 0, 160, 160]], float)  # the one at the rim is larger
-    assert choose_face(boxes, (400, 500)) == 0
-    assert choose_face(boxes[::-1], (400, 500)) == 1
+    assert judge_faces(boxes, (400, 500))[1].argmax() == 0
+    assert judge_faces(boxes[::-1], (400, 500))[1].argmax() == 1
     # A speck in the very middle is no subject beside a much larger face not far from it.
-    assert choose_face(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500)) == 1
+    sides, merits = judge_faces(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500))
+    assert sides.tolist() == [10, 160] and merits.argmax() == 1
+
+
+def test_leaving_out_the_finest_levels_changes_no_face(aligner, faces, monkeypatch):
+    pictures = []
+    for size in (60, 90, 120, 160, 220, 300, 400):  # from below what is left out at 420 pixels to the whole picture
+        face = cv2.resize(faces[size % 8], (size, size))
+        alone = np.full((420, 440, 3), 90, np.uint8)
+        alone[10 : 10 + size, 20 : 20 + size] = face
+        beside = np.full((420, 700, 3), 90, np.uint8)
+        beside[170:250, 310:390] = cv2.resize(faces[1], (80, 80))  # a small face in the middle is the subject
+        edge = min(size, 300)
+        beside[60 : 60 + edge, :edge] = cv2.resize(face, (edge, edge))
+        pictures += [alone, beside]
+    fast = aligner([*pictures, *faces])
+    skipped = []
+    call = aligner._cascade.__call__
+    monkeypatch.setattr(type(aligner._cascade), "__call__", lambda self, *args: skipped.append(args[2]) or call(*args))
+    aligner([*pictures, *faces])
+    assert max(skipped) >= 2  # levels were left out
+    monkeypatch.setattr(aligner_module, "_LARGE", 0.01)
+    skipped.clear()
+    slow = aligner([*pictures, *faces])
+    assert max(skipped) == 0
+    assert slow.status == fast.status
+    assert slow.landmarks == pytest.approx(fast.landmarks, abs=1e-3) and slow.boxes == pytest.approx(fast.boxes, abs=1e-3)
 
 
 def test_the_central_face_is_the_one_that_is_cut(aligner, faces):

@@ -56,15 +56,16 @@ def test_images_smaller_than_the_smallest_face_have_none(cascade, faces):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 24]))
 def test_crops_are_averages_of_their_boxes(seed, side):
     generator = np.random.default_rng(seed)
-    pixels = torch.from_numpy(generator.integers(0, 256, (3, 37, 50, 3), np.uint8))
+    images = generator.integers(0, 256, (3, 37, 50, 3), np.uint8)
     boxes = torch.from_numpy(np.concatenate([generator.uniform(-20, 60, (12, 4)), np.ones((12, 1))], 1))
     boxes[:, 2:4] = boxes[:, :2] + boxes[:, 2:4].abs()
     rows = torch.from_numpy(generator.integers(0, 3, 12))
-    kept, origin, crops = area_crops(pixels, boxes, rows, side)
+    kept, origin, crops = area_crops(images, boxes, rows, side)
     expected = []
     for box, row in zip(boxes, rows, strict=True):
         left, top, right, bottom = (int(value) for value in box[:4])
-        cut = pixels[row, max(top, 1) - 1 : max(bottom, 0), max(left, 1) - 1 : max(right, 0)].permute(2, 0, 1)[None].float()
+        cut = images[row, max(top, 1) - 1 : max(bottom, 0), max(left, 1) - 1 : max(right, 0)]
+        cut = torch.from_numpy(cut).permute(2, 0, 1)[None].float()
         if cut.numel():
             expected.append((box, int(row), interpolate(cut, (side, side), mode="area")[0]))
     assert len(kept) == len(expected)
