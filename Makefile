@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): $(REQUIREMENTS)
 	$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(PYTHON) -m uv pip install --quiet --python $(RUN) -r requirements.txt -r requirements-dev.txt
+	$(PYTHON) -m uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.txt -r requirements-dev.txt
 	$(PYTHON) -m uv pip install --quiet --python $(RUN) --no-deps -r requirements-demo.txt
 	touch $(STAMP)
 

@@ -12,7 +12,7 @@ from facenet_pytorch import MTCNN
 
 from common.images import decode_rgb, read_bytes
 from common.inputs import Crops
-from detection.aligner import judge_faces
+from detection.aligner import choose_face
 from detection.warp import estimate_similarity, template_points, warp
 from fusion.fuse import Evidence
 from pipeline import Pipeline
@@ -61,8 +61,8 @@ class UsualPipeline:
                 top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
                 matrix = np.array([[1.0, 0, -left], [0, 1.0, -top]]) * template.size / side
             else:
-                _, merits = judge_faces(boxes.astype(np.float32), photo.shape[:2])
-                matrix = estimate_similarity(points[merits.argmax()], template_points(template))
+                best = choose_face(boxes.astype(np.float32), photo.shape[:2])
+                matrix = estimate_similarity(points[best], template_points(template))
             crops.append(Crops(warp(photo, matrix, template.size)[None], template))
         began = self._count("align", began)
         seen = recogniser.perceive(crops[0]) if self._pipeline.comparer else recogniser.embed(crops[0])

@@ -116,14 +116,14 @@ def area_crops(images: np.ndarray, boxes: torch.Tensor, rows: torch.Tensor, side
         if len(mine):
             # Of one image at a time: the tables of a whole batch of large images would take several hundred MB.
             sums = torch.from_numpy(cv2.integral(images[int(rows[mine[0]])])).to(boxes.device).view(-1, 3)
-            (y1, y2), (x1, x2) = ([edge[mine] for edge in edges] for edges in (lines, columns))
-            upper, lower = ((y * (width + 1))[:, :, None] for y in (y1, y2))
-            left, right = x1[:, None], x2[:, None]
-            total = sums[lower + right]
-            total -= sums[upper + right]
-            total -= sums[lower + left]
-            total += sums[upper + left]
-            parts.append(total / ((y2 - y1)[:, :, None] * (x2 - x1)[:, None])[..., None])
+            (top, bottom), (left, right) = ([edge[mine].int() for edge in edges] for edges in (lines, columns))
+            upper, lower = ((edge * (width + 1))[:, :, None] for edge in (top, bottom))
+            total = sums.index_select(0, (lower + right[:, None]).flatten())
+            total -= sums.index_select(0, (upper + right[:, None]).flatten())
+            total -= sums.index_select(0, (lower + left[:, None]).flatten())
+            total += sums.index_select(0, (upper + left[:, None]).flatten())
+            area = (bottom - top)[:, :, None] * (right - left)[:, None]
+            parts.append(total.view(-1, side, side, 3) / area[..., None])
     return boxes, rows, torch.cat(parts)[order.argsort()].permute(0, 3, 1, 2)
 
 

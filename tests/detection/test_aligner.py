@@ -6,7 +6,7 @@ import pytest
 
 import detection.aligner as aligner_module
 from common.inputs import CropTemplate
-from detection.aligner import Aligner, AlignerConfig, judge_faces
+from detection.aligner import Aligner, AlignerConfig, choose_face
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
 from detection.warp import template_points
 
@@ -62,11 +62,19 @@ def test_the_place_in_the_photo_is_found(aligner, faces):
 
 def test_the_central_face_wins_over_a_larger_bystander():
     boxes = np.array([[180, 130, 320, 270], [0, 0, 160, 160]], float)  # the one at the rim is larger
-    assert judge_faces(boxes, (400, 500))[1].argmax() == 0
-    assert judge_faces(boxes[::-1], (400, 500))[1].argmax() == 1
+    assert choose_face(boxes, (400, 500)) == 0
+    assert choose_face(boxes[::-1], (400, 500)) == 1
     # A speck in the very middle is no subject beside a much larger face not far from it.
-    sides, merits = judge_faces(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500))
-    assert sides.tolist() == [10, 160] and merits.argmax() == 1
+    assert choose_face(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500)) == 1
+
+
+def test_no_face_is_chosen_where_one_not_looked_for_could_be():
+    beside = np.array([[60, 120, 220, 280]], float)  # left of the middle
+    assert choose_face(beside, (400, 500), unseen=20) == 0
+    assert choose_face(beside, (400, 500), unseen=80) is None  # a face of 80 pixels in the middle would have more merit
+    middle = np.array([[130, 80, 370, 320]], float)
+    assert choose_face(middle, (400, 500), unseen=120) == 0  # there is no room in the middle
+    assert choose_face(middle, (400, 500), unseen=150) is None  # too nearly of the size that was not looked for
 
 
 def test_leaving_out_the_finest_levels_changes_no_face(aligner, faces, monkeypatch):
