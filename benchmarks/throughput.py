@@ -1,0 +1,199 @@
+"""Scoring against the usual pipeline, in turn on the same pairs: `python -m benchmarks.throughput [--run runs/demo]` after `make demo`.
+
+Two lists of pairs: the demo's own test pairs, in which images recur, and pairs made of all the demo's photos in which every image is
+distinct. The first run of each list starts from an empty cache; the second finds what was seen; the third finds the crops alone. People of
+the second list are partly training people: its EER serves to compare the two pipelines, nothing else.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+
+import detection.cache
+from assessment import data_root_of
+from benchmarks.usual_pipeline import UsualPipeline
+from common.engine import EXPORT
+from common.errors import KryptoniteError
+from common.files import sha256_file
+from common.model import ENGINES
+from dataset.layouts import DataConfig, load_images
+from dataset.protocol import load_protocol
+from dataset.submission import write_submission
+from detection.aligner import Aligner
+from evaluation.metrics import eer_challenge
+from pipeline import Pipeline
+
+
+def recurring(root: Path, count: int) -> pd.DataFrame:
+    """The first of the demo's test pairs."""
+    return load_protocol(root / "gt.csv", root)[["pair_id", "path_a", "path_b", "label"]].head(count)
+
+
+def distinct(root: Path, count: int) -> pd.DataFrame:
+    """Pairs of all the demo's photos, no content twice: of a person two pairs of genuine photos, two with a forgery, one with another's."""
+    protocol = load_protocol(root / "gt.csv", root)
+    sides = [protocol[[f"label_{s}", f"path_{s}", f"synthetic_{s}"]].set_axis(["label", "path", "is_synthetic"], axis=1) for s in "ab"]
+    test = pd.concat(sides).assign(label=lambda rows: "test " + rows["label"].astype(str))
+    parts = [load_images(DataConfig(str(root)), split)[["label", "path", "is_synthetic"]] for split in ("train", "val")]
+    images = pd.concat([*parts, test]).assign(is_synthetic=lambda rows: rows["is_synthetic"].astype(bool))
+    images = images[~images["path"].map(sha256_file).duplicated()]
+    people = [
+        (rows.loc[~rows["is_synthetic"], "path"].tolist(), rows.loc[rows["is_synthetic"], "path"].tolist())
+        for _, rows in images.groupby("label")
+    ]
+    people = [(genuine, forged) for genuine, forged in people if len(genuine) >= 8 and len(forged) >= 2]
+    pairs = []
+    for (genuine, forged), (others, _) in zip(people, [*people[1:], people[0]], strict=True):
+        pairs += [(genuine[0], genuine[1], 1), (genuine[2], genuine[3], 1), (genuine[4], others[7], 0)]
+        pairs += [(genuine[5], forged[0], 0), (genuine[6], forged[1], 0)]
+    table = pd.DataFrame(pairs[:count], columns=["path_a", "path_b", "label"])
+    return table.assign(pair_id=[f"{number:08d}" for number in range(len(table))])
+
+
+class Stages:
+    """Seconds by stage, each without those that run inside it."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._inner = [0.0]
+
+    def timed(self, stage: str, call: Callable) -> Callable:
+        """Gives the call with its time counted."""
+
+        def run(*args, **kwargs):
+            self._inner.append(0.0)
+            began = perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                taken = perf_counter() - began
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._inner.pop()
+                self._inner[-1] += taken
+
+        return run
+
+    @contextmanager
+    def watching(self, pipeline: Pipeline):
+        """Counts what the pipeline does within."""
+        watched = [
+            (detection.cache, "decode_rgb", "decode"),
+            (Aligner, "_search", "detect"),
+            (Aligner, "__call__", "align"),
+            (pipeline.recogniser, "embed", "embed"),
+            (pipeline.recogniser, "perceive", "embed"),
+            (pipeline.detector, "log_odds", "detect synthetic"),
+            (pipeline, "compare", "fuse"),
+            (type(pipeline.judge.fuser), "score", "fuse"),
+            (pipeline.cache, "_write", "write"),
+            (pipeline, "score_pairs", "hash, read, rest"),
+        ]
+        with ExitStack() as stack:
+            # Decoding in threads would be counted while others run.
+            stack.enter_context(patch.object(detection.cache, "ThreadPoolExecutor", _Inline))
+            for owner, name, stage in watched:
+                stack.enter_context(patch.object(owner, name, self.timed(stage, getattr(owner, name))))
+            yield
+
+
+class _Inline:
+    """In a thread pool's place: does everything here and now."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    map = staticmethod(map)
+
+
+def measure(name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path) -> dict[str, float]:
+    """Runs both in turn and prints medians; gives by engine the ratio of pairs/s to the usual pipeline's, and `eer-difference`."""
+    usual = UsualPipeline(Pipeline.load(run, folder / "unused"))
+    usual.score(pairs.head(2))
+    usual.seconds.clear()
+    images = len(pd.unique(pairs[["path_a", "path_b"]].to_numpy().ravel()))
+    seconds: dict[str, list[float]] = {}
+    scores: dict[str, np.ndarray] = {}
+    stages = {engine: Stages() for engine in ENGINES}
+    truth = pairs["label"].to_numpy() == 1
+    for turn in range(rounds):
+        began = perf_counter()
+        scores["usual"] = usual.score(pairs)
+        write_submission(folder / "usual.csv", pairs["pair_id"], scores["usual"])
+        seconds.setdefault("usual", []).append(perf_counter() - began)
+        for engine in ENGINES:
+            cache = folder / "cache"
+            shutil.rmtree(cache, ignore_errors=True)
+            pipeline = Pipeline.load(run, cache, engine=engine)
+            for repeat in ("", ", second run", ", from crops"):
+                if repeat == ", from crops":
+                    shutil.rmtree(cache / "sights")
+                began = perf_counter()
+                scored, looks = pipeline.score_pairs(pairs, progress=False)
+                write_submission(folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy())
+                seconds.setdefault(engine + repeat, []).append(perf_counter() - began)
+            scores[engine] = scored["score"].to_numpy()
+            if turn == rounds - 1:
+                shutil.rmtree(cache)
+                with stages[engine].watching(pipeline):
+                    scored, _ = pipeline.score_pairs(pairs, progress=False)
+                    stages[engine].timed("write", write_submission)(folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy())
+    print(f"\n{name}: {len(pairs)} pairs, {images} files, {len(looks.seen.keys)} distinct contents, {rounds} rounds, medians")
+    print(f"{'':24}{'seconds':>9}{'pairs/s':>9}{'images/s':>10}{'EER':>9}")
+    median = {way: statistics.median(taken) for way, taken in seconds.items()}
+    eer = {way: eer_challenge(truth, values) for way, values in scores.items()}
+    for way, taken in median.items():
+        figure = f"{eer[way]:9.4f}" if way in eer else ""
+        print(f"{way:24}{taken:9.2f}{len(pairs) / taken:9.1f}{2 * len(pairs) / taken:10.1f}{figure}")
+    print(f"stages of a first run, seconds; {torch.get_num_threads()} threads")
+    for way, spent in (("usual, all rounds", usual.seconds), *((engine, stages[engine].seconds) for engine in ENGINES)):
+        print(f"{way:24}" + ", ".join(f"{stage} {taken:.2f}" for stage, taken in spent.items()))
+    for engine in ENGINES:
+        first, second, crops = (median[engine + repeat] for repeat in ("", ", second run", ", from crops"))
+        print(f"{engine}: a second run {first / second:.1f}x the first, from crops alone {first / crops:.1f}x")
+    ratios = {engine: median["usual"] / median[engine] for engine in ENGINES}
+    return {**ratios, "eer-difference": max(abs(eer[engine] - eer["usual"]) for engine in ENGINES)}
+
+
+def main() -> int:
+    """Prints the tables and one line of ratios per engine; gives the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", default="runs/demo", help="folder of the demo's run")
+    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    run = arguments.run
+    try:
+        root = Path(data_root_of(run))
+        if not all((Path(run) / branch / EXPORT).exists() for branch in ("recognition", "liveness")):
+            Pipeline.load(run, device="cpu").export(run)
+        with tempfile.TemporaryDirectory() as folder:
+            results = [
+                measure(name, make(root, arguments.pairs), run, arguments.rounds, Path(folder))
+                for name, make in (("images recur", recurring), ("every image distinct", distinct))
+            ]
+    except KryptoniteError as error:
+        print(f"throughput.py: {error}", file=sys.stderr)
+        return 2
+    print()
+    for engine in ENGINES:
+        ratios = [result[engine] for result in results]
+        difference = max(result["eer-difference"] for result in results)
+        print(f"{engine}: ratio {ratios[0]:.1f} distinct-images ratio {ratios[1]:.1f} eer-difference {difference:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
