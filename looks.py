@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 from tqdm import tqdm
 
 from common.files import atomic_path, fingerprint
@@ -49,25 +50,26 @@ class Sights:
         perceived = [part.perception for part in parts if part.perception is not None]
         return cls(*arrays, Perception.joined(perceived) if perceived else None)
 
-    def save(self, file: Path) -> None:
-        """Writes a safetensors file, atomically."""
+    def packed(self) -> bytes:
+        """Gives the bytes of a safetensors file."""
         tensors = {"boxes": self.boxes, "embeddings": self.embeddings, "log_odds": self.log_odds}
-        tensors |= {name: np.char.encode(getattr(self, name)).view(np.uint8).reshape(len(self.keys), -1) for name in ("keys", "status")}
+        tensors |= {name: np.frombuffer("\n".join(getattr(self, name)).encode(), np.uint8) for name in ("keys", "status")}
         if self.perception is not None:
             channels = np.array(self.perception.channels)
             tensors |= {"pooled": self.perception.pooled, "cells": self.perception.cells, "channels": channels}
-        with atomic_path(file) as temporary:
-            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary)
+        return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
     @classmethod
-    def load(cls, file: Path) -> "Sights | None":
-        """Reads what `save` wrote; None where it is missing or damaged."""
-        try:
-            with safe_open(file, framework="np") as kept:
-                tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118, it is no dict
-        except (OSError, SafetensorError):
-            return None
-        keys, status = (np.char.decode(tensors[name].view(f"S{tensors[name].shape[1]}")[:, 0]) for name in ("keys", "status"))
+    def unpacked(cls, content: bytes) -> "Sights":
+        """Inverse of `packed`.
+
+        Raises:
+            SafetensorError: These are no such bytes.
+        """
+        tensors = load(content)
+        keys, status = (
+            np.array(tensors[name].tobytes().decode().split("\n") if tensors[name].size else [], str) for name in ("keys", "status")
+        )
         embeddings, perception = tensors["embeddings"], None
         if "pooled" in tensors:
             perception = Perception(embeddings, tensors["pooled"], tensors["cells"], tuple(tensors["channels"].tolist()))
@@ -109,9 +111,9 @@ class Eyes:
     def share(self, paths: Sequence[str]) -> Sights:
         """Looks at some images; those that cannot be read are missing in what it gives."""
         file = self._file(self.cache.identify(paths))
-        kept = file and Sights.load(file)
-        if kept is not None:
-            return kept
+        if file and file.exists():
+            with suppress(OSError, SafetensorError):  # a damaged file is made again
+                return Sights.unpacked(file.read_bytes())
         faces = self.cache.ensure(paths, progress=False)
         faces = faces[faces["status"] != UNREADABLE]
         keys = faces["key"].tolist()
@@ -125,8 +127,9 @@ class Eyes:
             self.detector.log_odds(self.cache.read_batch(keys, self.detector.spec.template)),
             perception,
         )
-        if file and keys:
-            seen.save(file)
+        if file:
+            with atomic_path(file) as temporary:
+                temporary.write_bytes(seen.packed())
         return seen
 
     def look(
