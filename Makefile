@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
-REQUIREMENTS := requirements.txt requirements-dev.txt requirements-demo.txt
+REQUIREMENTS := requirements.txt requirements-dev.txt requirements-demo.txt requirements-ray.txt
 
 .PHONY: setup demo test lint clean
 
@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): $(REQUIREMENTS)
 	$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(PYTHON) -m uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.txt -r requirements-dev.txt
+	$(PYTHON) -m uv pip install --quiet --compile-bytecode --python $(RUN) -r requirements.txt -r requirements-dev.txt -r requirements-ray.txt
 	$(PYTHON) -m uv pip install --quiet --python $(RUN) --no-deps -r requirements-demo.txt
 	touch $(STAMP)
 

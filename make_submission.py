@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from cluster import Cluster
 from common.errors import KryptoniteError
 from common.model import ENGINES
 from pipeline import Pipeline
@@ -18,11 +19,13 @@ def main() -> int:
     parser.add_argument("--cache", default=".cache/crops", help="folder of aligned crops, safe to delete")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--engine", default="torch", choices=ENGINES, help="onnx: run what export.py wrote, on the CPU")
+    parser.add_argument("--ray", metavar="ADDRESS", help="look on a Ray cluster: auto, local or its address")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a pair has an unreadable image")
     arguments = parser.parse_args()
     target = Path(arguments.out or Path(arguments.run) / "submission.csv")
     try:
-        pipeline = Pipeline.load(arguments.run, arguments.cache, arguments.device, arguments.engine)
+        spread = Cluster(arguments.ray, arguments.run, arguments.cache, arguments.engine) if arguments.ray else None
+        pipeline = Pipeline.load(arguments.run, arguments.cache, arguments.device, arguments.engine, spread)
         report = pipeline.submit(arguments.data_root, target)
     except KryptoniteError as error:
         print(f"make_submission.py: {error}", file=sys.stderr)

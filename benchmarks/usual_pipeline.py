@@ -1,18 +1,19 @@
 """The usual way to score pairs, written plainly as the baseline of `benchmarks/throughput.py`.
 
 Every pair's two photos are processed anew, one at a time: facenet-pytorch's MTCNN with its smallest face of 20 pixels, the float32 networks
-of the run at a batch of one, then the run's own comparer and fusion. Networks, weights, crops and fusion are the same as in `pipeline.py`.
+of the run at a batch of one, then the run's own comparer and fusion. Networks, weights, templates and fusion are those of `pipeline.py`.
 """
 
 from time import perf_counter
 
+import cv2
 import numpy as np
 import pandas as pd
 from facenet_pytorch import MTCNN
 
 from common.images import decode_rgb, read_bytes
 from common.inputs import Crops
-from detection.aligner import choose_face
+from detection.aligner import centre, choose_face, leaves
 from detection.warp import estimate_similarity, template_points, warp
 from fusion.fuse import Evidence
 from pipeline import Pipeline
@@ -24,10 +25,12 @@ class UsualPipeline:
 
     Args:
         pipeline: Lends its networks, comparer and fusion; not its aligner nor its cache.
+        padding: Look again in the padded photo where the face's box leaves the photo, as the aligner does and the usual way does not. For
+            comparing errors: it is slower, and with it both see the same crops.
     """
 
-    def __init__(self, pipeline: Pipeline):
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, padding: bool = False):
+        self._pipeline, self._padding = pipeline, padding
         self._mtcnn = MTCNN(min_face_size=20, keep_all=True, device=pipeline.recogniser.device)
         self.seconds: dict[str, float] = {}  # by stage, of all calls
 
@@ -51,18 +54,12 @@ class UsualPipeline:
         began = perf_counter()
         photo = decode_rgb(read_bytes(path), path)
         began = self._count("decode", began)
-        boxes, _, points = self._mtcnn.detect(photo, landmarks=True)
+        points = self._landmarks(photo)
         began = self._count("detect", began)
         recogniser, detector = self._pipeline.recogniser, self._pipeline.detector
         crops = []
         for template in (recogniser.spec.template, detector.spec.template):
-            if boxes is None:  # no face: the centre of the photo
-                side = min(photo.shape[:2])
-                top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
-                matrix = np.array([[1.0, 0, -left], [0, 1.0, -top]]) * template.size / side
-            else:
-                best = choose_face(boxes.astype(np.float32), photo.shape[:2])
-                matrix = estimate_similarity(points[best], template_points(template))
+            matrix = estimate_similarity(points, template_points(template))
             crops.append(Crops(warp(photo, matrix, template.size)[None], template))
         began = self._count("align", began)
         seen = recogniser.perceive(crops[0]) if self._pipeline.comparer else recogniser.embed(crops[0])
@@ -70,6 +67,22 @@ class UsualPipeline:
         log_odds = detector.log_odds(crops[1])
         self._count("detect synthetic", began)
         return seen, log_odds
+
+    def _landmarks(self, photo: np.ndarray) -> np.ndarray:
+        found = self._face(photo)
+        if self._padding and (found is None or leaves(found[0], photo.shape)):
+            shift = round(max(photo.shape[:2]) * self._pipeline.aligner.config.pad)
+            padded = self._face(cv2.copyMakeBorder(photo, *[shift] * 4, cv2.BORDER_REPLICATE))
+            found = found if padded is None else (padded[0] - shift, padded[1] - shift)
+        return centre(photo)[1] if found is None else found[1]
+
+    def _face(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Box and landmarks of the subject."""
+        boxes, _, points = self._mtcnn.detect(photo, landmarks=True)
+        if boxes is None:
+            return None
+        best = choose_face(boxes.astype(np.float32), photo.shape[:2])
+        return boxes[best].astype(np.float32), points[best].astype(np.float32)
 
     def _count(self, stage: str, began: float) -> float:
         now = perf_counter()

@@ -115,12 +115,12 @@ class Aligner:
         search(missing(), FOUND_SMALL, config.retry_min_face, 0.0)
         # MTCNN squeezes what is left of a box that leaves the photo into its input square, so its landmarks come out stretched. Padding
         # brings the whole box in. Such faces are large, so that only the top of the pyramid has to be searched again.
-        cut = [row for row, box in enumerate(boxes) if status[row] != CENTRE_CROP and _leaves(box, images[row].shape)]
+        cut = [row for row, box in enumerate(boxes) if status[row] != CENTRE_CROP and leaves(box, images[row].shape)]
         search(cut, FOUND_PADDED, None, config.pad)
         search(missing(), FOUND_PADDED, config.retry_min_face, config.pad)
         for row, image in enumerate(images):
             if status[row] == CENTRE_CROP:
-                boxes[row], landmarks[row] = _centre(image)
+                boxes[row], landmarks[row] = centre(image)
         crops = {
             template: np.stack(
                 [
@@ -171,7 +171,7 @@ class Aligner:
         return found
 
 
-def _leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:
+def leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:
     """Whether more than a fiftieth of the box's side lies outside the image on some side."""
     slack = 0.02 * max(box[2] - box[0], box[3] - box[1])
     return bool(box[0] < -slack or box[1] < -slack or box[2] > shape[1] + slack or box[3] > shape[0] + slack)
@@ -221,7 +221,7 @@ def _prepare(image: np.ndarray, search_side: int, pad: float) -> _Search:
     return _Search(image, scale, shift)
 
 
-def _centre(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def centre(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Box and landmarks of the central square, as if a face filled it as the ArcFace template with a quarter's margin does."""
     height, width = image.shape[:2]
     side = min(height, width)

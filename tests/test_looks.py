@@ -72,7 +72,7 @@ def test_damaged_sights_are_seen_anew_and_a_longer_list_keeps_its_start(pipeline
     assert {file: file.read_bytes() for file in files} == files
     stamps = {file: file.stat().st_mtime_ns for file in files}
     pipeline.eyes.look([*photos, __file__])  # which is no image
-    assert len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 3 and stamps == {f: f.stat().st_mtime_ns for f in files}
+    assert len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 4 and stamps == {f: f.stat().st_mtime_ns for f in files}
 
 
 def test_other_weights_look_for_themselves(pipeline, run, photos, tmp_path):
