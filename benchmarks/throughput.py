@@ -11,8 +11,6 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from unittest.mock import patch
@@ -23,6 +21,7 @@ import torch
 
 import detection.cache
 from assessment import data_root_of
+from benchmarks.stages import Stages, Watched
 from benchmarks.usual_pipeline import UsualPipeline
 from common.engine import EXPORT
 from common.errors import KryptoniteError
@@ -62,49 +61,20 @@ def distinct(root: Path, count: int) -> pd.DataFrame:
     return table.assign(pair_id=[f"{number:08d}" for number in range(len(table))])
 
 
-class Stages:
-    """Seconds by stage, each without those that run inside it."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._inner = [0.0]
-
-    def timed(self, stage: str, call: Callable) -> Callable:
-        """Gives the call with its time counted."""
-
-        def run(*args, **kwargs):
-            self._inner.append(0.0)
-            began = perf_counter()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                taken = perf_counter() - began
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._inner.pop()
-                self._inner[-1] += taken
-
-        return run
-
-    @contextmanager
-    def watching(self, pipeline: Pipeline):
-        """Counts what the pipeline does within."""
-        watched = [
-            (detection.cache, "decode_rgb", "decode"),
-            (Aligner, "_search", "detect"),
-            (Aligner, "__call__", "align"),
-            (pipeline.recogniser, "embed", "embed"),
-            (pipeline.recogniser, "perceive", "embed"),
-            (pipeline.detector, "log_odds", "detect synthetic"),
-            (pipeline, "compare", "fuse"),
-            (type(pipeline.judge.fuser), "score", "fuse"),
-            (pipeline.cache, "_write", "write"),
-            (pipeline, "score_pairs", "hash, read, rest"),
-        ]
-        with ExitStack() as stack:
-            # Decoding in threads would be counted while others run.
-            stack.enter_context(patch.object(detection.cache, "ThreadPoolExecutor", _Inline))
-            for owner, name, stage in watched:
-                stack.enter_context(patch.object(owner, name, self.timed(stage, getattr(owner, name))))
-            yield
+def watched(pipeline: Pipeline) -> list[Watched]:
+    """What scoring consists of."""
+    return [
+        (detection.cache, "decode_rgb", "decode"),
+        (Aligner, "_search", "detect"),
+        (Aligner, "__call__", "align"),
+        (pipeline.recogniser, "embed", "embed"),
+        (pipeline.recogniser, "perceive", "embed"),
+        (pipeline.detector, "log_odds", "detect synthetic"),
+        (pipeline, "compare", "fuse"),
+        (type(pipeline.judge.fuser), "score", "fuse"),
+        (pipeline.cache, "_write", "write"),
+        (pipeline, "score_pairs", "hash, read, rest"),
+    ]
 
 
 class _Inline:
@@ -123,7 +93,7 @@ def measure(name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path)
     """Runs both in turn and prints medians; gives by engine the ratio of pairs/s to the usual pipeline's, and `eer-difference`."""
     usual = UsualPipeline(Pipeline.load(run, folder / "unused"))
     usual.score(pairs.head(2))
-    usual.seconds.clear()
+    usual.stages.seconds.clear()
     images = len(pd.unique(pairs[["path_a", "path_b"]].to_numpy().ravel()))
     seconds: dict[str, list[float]] = {}
     scores: dict[str, np.ndarray] = {}
@@ -148,7 +118,8 @@ def measure(name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path)
             scores[engine] = scored["score"].to_numpy()
             if turn == rounds - 1:  # once is enough for the stages, and for the errors on the same crops
                 shutil.rmtree(cache)
-                with stages[engine].watching(pipeline):
+                # Decoding in threads would be counted while other stages run.
+                with patch.object(detection.cache, "ThreadPoolExecutor", _Inline), stages[engine].watching(watched(pipeline)):
                     scored, _ = pipeline.score_pairs(pairs, progress=False)
                     stages[engine].timed("write", write_submission)(folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy())
     began = perf_counter()
@@ -162,8 +133,8 @@ def measure(name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path)
         figure = f"{eer[way]:9.4f}" if way in eer else ""
         print(f"{way:24}{taken:9.2f}{len(pairs) / taken:9.1f}{2 * len(pairs) / taken:10.1f}{figure}")
     print(f"stages of a first run, seconds; {torch.get_num_threads()} threads")
-    for way, spent in (("usual, all rounds", usual.seconds), *((engine, stages[engine].seconds) for engine in ENGINES)):
-        print(f"{way:24}" + ", ".join(f"{stage} {taken:.2f}" for stage, taken in spent.items()))
+    for way, spent in (("usual, all rounds", usual.stages), *stages.items()):
+        print(f"{way:24}{spent}")
     for engine in ENGINES:
         first, second, crops = (median[engine + repeat] for repeat in ("", ", second run", ", from crops"))
         print(f"{engine}: a second run {first / second:.1f}x the first, from crops alone {first / crops:.1f}x")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from facenet_pytorch import MTCNN
 
+from benchmarks.stages import Stages
 from common.images import decode_rgb, read_bytes
 from common.inputs import Crops
 from detection.aligner import centre, choose_face, leaves
@@ -32,7 +33,7 @@ class UsualPipeline:
     def __init__(self, pipeline: Pipeline, padding: bool = False):
         self._pipeline, self._padding = pipeline, padding
         self._mtcnn = MTCNN(min_face_size=20, keep_all=True, device=pipeline.recogniser.device)
-        self.seconds: dict[str, float] = {}  # by stage, of all calls
+        self.stages = Stages()  # of all calls
 
     def score(self, pairs: pd.DataFrame) -> np.ndarray:
         """Scores pairs of readable photos with columns path_a and path_b: float32, N."""
@@ -86,5 +87,5 @@ class UsualPipeline:
 
     def _count(self, stage: str, began: float) -> float:
         now = perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - began
+        self.stages.seconds[stage] = self.stages.seconds.get(stage, 0.0) + now - began
         return now

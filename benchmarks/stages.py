@@ -1,0 +1,43 @@
+"""Where the time goes, stage by stage."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from time import perf_counter
+from typing import Any
+from unittest.mock import patch
+
+Watched = tuple[Any, str, str]  # an object, a callable of it, and the stage that it belongs to
+
+
+class Stages:
+    """Seconds by stage, each without those that run inside it."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._inner = [0.0]
+
+    def timed(self, stage: str, call: Callable) -> Callable:
+        """Gives the call with its time counted."""
+
+        def run(*args, **kwargs):
+            self._inner.append(0.0)
+            began = perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                taken = perf_counter() - began
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._inner.pop()
+                self._inner[-1] += taken
+
+        return run
+
+    @contextmanager
+    def watching(self, watched: Sequence[Watched]) -> Iterator[None]:
+        """Counts what these calls take within, in this thread."""
+        with ExitStack() as stack:
+            for owner, name, stage in watched:
+                stack.enter_context(patch.object(owner, name, self.timed(stage, getattr(owner, name))))
+            yield
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage} {taken:.2f}" for stage, taken in self.seconds.items())
