@@ -26,13 +26,13 @@ class UsualPipeline:
 
     Args:
         pipeline: Lends its networks, comparer and fusion; not its aligner nor its cache.
-        padding: Look again in the padded photo where the face's box leaves the photo, as the aligner does and the usual way does not. For
-            comparing errors: it is slower, and with it both see the same crops.
+        passes: Look for the face in the aligner's passes (two smallest sizes, then in the padded photo where its box leaves the photo),
+            still one photo at a time by facenet-pytorch. For comparing errors: with it both see the same crops.
     """
 
-    def __init__(self, pipeline: Pipeline, padding: bool = False):
-        self._pipeline, self._padding = pipeline, padding
-        self._mtcnn = MTCNN(min_face_size=20, keep_all=True, device=pipeline.recogniser.device)
+    def __init__(self, pipeline: Pipeline, passes: bool = False):
+        self._pipeline, self._passes = pipeline, passes
+        self._mtcnn = MTCNN(keep_all=True, device=pipeline.recogniser.device)
         self.stages = Stages()  # of all calls
 
     def score(self, pairs: pd.DataFrame) -> np.ndarray:
@@ -70,20 +70,28 @@ class UsualPipeline:
         return seen, log_odds
 
     def _landmarks(self, photo: np.ndarray) -> np.ndarray:
-        found = self._face(photo)
-        if self._padding and (found is None or leaves(found[0], photo.shape)):
-            shift = round(max(photo.shape[:2]) * self._pipeline.aligner.config.pad)
-            padded = self._face(cv2.copyMakeBorder(photo, *[shift] * 4, cv2.BORDER_REPLICATE))
-            found = found if padded is None else (padded[0] - shift, padded[1] - shift)
-        return centre(photo)[1] if found is None else found[1]
+        config = self._pipeline.aligner.config
+        if not self._passes:
+            found = self._face(photo, 20)
+        else:
+            found = self._face(photo, config.min_face) or self._face(photo, config.retry_min_face)
+            if found is None or leaves(found[0], photo.shape):
+                shift = round(max(photo.shape[:2]) * config.pad)
+                padded = cv2.copyMakeBorder(photo, *[shift] * 4, cv2.BORDER_REPLICATE)
+                smallest = max(config.min_face, min(padded.shape[:2]) // 4) if found else config.retry_min_face
+                whole = self._face(padded, smallest, shift)
+                found = whole or found
+        return found[1] if found else centre(photo)[1]
 
-    def _face(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Box and landmarks of the subject."""
+    def _face(self, photo: np.ndarray, min_face: int, shift: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+        """Box and landmarks of the subject; `shift` pixels on each side are padding."""
+        self._mtcnn.min_face_size = min_face
         boxes, _, points = self._mtcnn.detect(photo, landmarks=True)
         if boxes is None:
             return None
-        best = choose_face(boxes.astype(np.float32), photo.shape[:2])
-        return boxes[best].astype(np.float32), points[best].astype(np.float32)
+        boxes, points = boxes.astype(np.float32) - shift, points.astype(np.float32) - shift
+        best = choose_face(boxes, (photo.shape[0] - 2 * shift, photo.shape[1] - 2 * shift))
+        return boxes[best], points[best]
 
     def _count(self, stage: str, began: float) -> float:
         now = perf_counter()
