@@ -1,7 +1,7 @@
 """MTCNN's three networks over a batch of equal images (Zhang et al. 2016), with the networks and the box arithmetic of facenet-pytorch.
 
 facenet-pytorch's own loop resizes candidate after candidate, which is most of its time, and fails on batches in which some image has no
-face. Here all candidates of an image are averaged at once from its table of sums: the same pixels, the same faces.
+face. Here all candidates of an image, and its pyramid, are averaged from one table of sums: the same pixels, the same faces.
 """
 
 import cv2
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, fixed_batch_process, generateBoundingBox, rerec
-from torch.nn.functional import interpolate
 from torchvision.ops.boxes import batched_nms
 
 _CELL = 12  # pixels that the first network sees at once
@@ -40,24 +39,23 @@ class Cascade:
         Returns:
             Of each image its M faces: float32 M×5, x1, y1, x2, y2 in pixels and confidence 0..1; float32 M×5×2 landmarks in pixels.
         """
-        boxes, rows, crops = area_crops(images, *self._proposals(images, min_face, skip), 24)
+        sums = SumTables(images, self._device)
+        boxes, rows, crops = sums.crops(*self._proposals(sums, min_face, skip), 24)
         points = torch.zeros((0, 5, 2), device=self._device)
         if len(boxes):
-            boxes, rows, crops = area_crops(images, *self._refined(boxes, rows, crops), 48)
+            boxes, rows, crops = sums.crops(*self._refined(boxes, rows, crops), 48)
         if len(boxes):
             boxes, rows, points = self._final(boxes, rows, crops)
         found = [tensor.cpu().numpy() for tensor in (boxes, rows, points)]
         return [tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2])) for row in range(len(images))]
 
-    def _proposals(self, images: np.ndarray, min_face: int, skip: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _proposals(self, sums: "SumTables", min_face: int, skip: int) -> tuple[torch.Tensor, torch.Tensor]:
         """First network, on a pyramid: square boxes M×5 and the image each is from; none where faces would be larger than the images."""
-        # Averaging is faster channel by channel.
-        pixels = torch.as_tensor(images, device=self._device).permute(0, 3, 1, 2).float().contiguous()
-        height, width = images.shape[1:3]
-        parts = [(pixels.new_zeros((0, 9)), torch.zeros(0, dtype=torch.long, device=self._device))]
+        height, width = sums.shape
+        parts = [(torch.zeros((0, 9), device=self._device), torch.zeros(0, dtype=torch.long, device=self._device))]
         scale = _CELL / min_face * self.factor**skip
         while min(height, width) * scale >= _CELL:
-            small = interpolate(pixels, (int(height * scale + 1), int(width * scale + 1)), mode="area")
+            small = sums.shrunk(int(height * scale + 1), int(width * scale + 1))
             regression, probability = self._networks[0](_normalised(small))
             boxes, rows = generateBoundingBox(regression, probability[:, 1], scale, self._thresholds[0])
             kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.5)
@@ -92,46 +90,64 @@ class Cascade:
         return torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], *(answer[passed] for answer in answers)
 
 
-def area_crops(images: np.ndarray, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cuts boxes from images and averages them down (or repeats them up) to one size, as `interpolate(mode="area")` does.
+class SumTables:
+    """Averages over rectangles of images by their tables of sums (Crow 1984), as `interpolate(mode="area")` takes them.
 
     Args:
         images: uint8, N×H×W×3.
-        boxes: M×5; their parts outside the image are left out, and boxes wholly outside dropped.
-        rows: M, the image of each.
-        side: Of the crops.
-
-    Returns:
-        The boxes and rows left, and their crops, float32 K×3×side×side in 0..255.
+        device: Where the averages are wanted.
     """
-    height, width = images.shape[1:3]
-    left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)  # 1-based, the last pixel included
-    left, top, right, bottom = left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)
-    whole = (right > left) & (bottom > top)
-    boxes, rows = boxes[whole], rows[whole]
-    columns, lines = _bins(left[whole], right[whole], side), _bins(top[whole], bottom[whole], side)
-    order = rows.argsort(stable=True)
-    parts = [torch.zeros((0, side, side, 3), device=boxes.device)]
-    for mine in order.split(rows.bincount(minlength=len(images)).tolist()):
-        if len(mine):
-            # Of one image at a time: the tables of a whole batch of large images would take several hundred MB.
-            sums = torch.from_numpy(cv2.integral(images[int(rows[mine[0]])])).to(boxes.device).view(-1, 3)
-            (top, bottom), (left, right) = ([edge[mine].int() for edge in edges] for edges in (lines, columns))
-            upper, lower = ((edge * (width + 1))[:, :, None] for edge in (top, bottom))
-            total = sums.index_select(0, (lower + right[:, None]).flatten())
-            total -= sums.index_select(0, (upper + right[:, None]).flatten())
-            total -= sums.index_select(0, (lower + left[:, None]).flatten())
-            total += sums.index_select(0, (upper + left[:, None]).flatten())
-            area = (bottom - top)[:, :, None] * (right - left)[:, None]
-            parts.append(total.view(-1, side, side, 3) / area[..., None])
-    return boxes, rows, torch.cat(parts)[order.argsort()].permute(0, 3, 1, 2)
+
+    def __init__(self, images: np.ndarray, device: torch.device):
+        self.shape = images.shape[1:3]
+        self._device = device
+        self._sums = torch.from_numpy(np.stack([cv2.integral(image).reshape(-1, 3) for image in images])).to(device)
+
+    def shrunk(self, height: int, width: int) -> torch.Tensor:
+        """All images brought to one size: float32 N×3×height×width in 0..255."""
+        start = torch.zeros(1, dtype=torch.long, device=self._device)
+        lines, columns = (_bins(start, start + side, number) for side, number in zip(self.shape, (height, width), strict=True))
+        return self._averages(self._sums, lines, columns).permute(0, 3, 1, 2)
+
+    def crops(self, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Cuts boxes from images and averages them down (or repeats them up) to one size.
+
+        Args:
+            boxes: M×5; their parts outside the image are left out, and boxes wholly outside dropped.
+            rows: M, the image of each.
+            side: Of the crops.
+
+        Returns:
+            The boxes and rows left, and their crops, float32 K×3×side×side in 0..255.
+        """
+        height, width = self.shape
+        left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)  # 1-based, the last pixel included
+        left, top, right, bottom = left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)
+        whole = (right > left) & (bottom > top)
+        boxes, rows = boxes[whole], rows[whole]
+        lines, columns = _bins(top[whole], bottom[whole], side), _bins(left[whole], right[whole], side)
+        # As if all images were one, below each other.
+        first = (rows * (height + 1)).int()[:, None]
+        crops = self._averages(self._sums.view(1, -1, 3), tuple(edge + first for edge in lines), columns)
+        return boxes, rows, crops.view(-1, side, side, 3).permute(0, 3, 1, 2)
+
+    def _averages(
+        self, sums: torch.Tensor, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """Averages in N tables over the rectangles between lines (M×h) and columns (M×w): float32 N×Mh×w×3."""
+        (top, bottom), (left, right) = lines, columns
+        upper, lower = ((edge * (self.shape[1] + 1))[:, :, None] for edge in (top, bottom))
+        places = [lower + right[:, None], upper + right[:, None], lower + left[:, None], upper + left[:, None]]
+        total, *others = (sums.index_select(1, place.flatten()) for place in places)
+        total = total.sub_(others[0]).sub_(others[1]).add_(others[2]).view(len(sums), -1, left.shape[1], 3)
+        return total / ((bottom - top)[:, :, None] * (right - left)[:, None]).view(-1, left.shape[1], 1)
 
 
-def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _bins(start: torch.Tensor, end: torch.Tensor | int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First pixel, and pixel after the last, of each of `number` bins between `start` and `end`; neighbours may share a pixel."""
     steps = torch.arange(number, device=start.device)
     length, start = (end - start)[:, None], start[:, None]
-    return start + steps * length // number, start + -(-(steps + 1) * length // number)
+    return (start + steps * length // number).int(), (start + -(-(steps + 1) * length // number)).int()
 
 
 def _normalised(images: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from detection.cascade import Cascade, area_crops
+from detection.cascade import Cascade, SumTables
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_crops_are_averages_of_their_boxes(seed, side):
     boxes = torch.from_numpy(np.concatenate([generator.uniform(-20, 60, (12, 4)), np.ones((12, 1))], 1))
     boxes[:, 2:4] = boxes[:, :2] + boxes[:, 2:4].abs()
     rows = torch.from_numpy(generator.integers(0, 3, 12))
-    kept, origin, crops = area_crops(images, boxes, rows, side)
+    kept, origin, crops = SumTables(images, torch.device("cpu")).crops(boxes, rows, side)
     expected = []
     for box, row in zip(boxes, rows, strict=True):
         left, top, right, bottom = (int(value) for value in box[:4])
@@ -72,3 +72,11 @@ def test_crops_are_averages_of_their_boxes(seed, side):
     for index, (box, row, crop) in enumerate(expected):
         assert torch.equal(kept[index], box) and origin[index] == row
         assert torch.allclose(crops[index], crop, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 45), st.integers(1, 60))
+def test_shrunk_images_are_averages(seed, height, width):
+    images = np.random.default_rng(seed).integers(0, 256, (2, 37, 50, 3), np.uint8)
+    expected = interpolate(torch.from_numpy(images).permute(0, 3, 1, 2).float(), (height, width), mode="area")
+    assert torch.allclose(SumTables(images, torch.device("cpu")).shrunk(height, width), expected, atol=1e-3)
