@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError, KryptoniteError
 from looks import Sights
 from pipeline import Pipeline
+
+RETRIES = 3  # of a worker and of its share, so that one that cannot succeed ends
 
 
 class Worker:
@@ -43,7 +45,7 @@ class Cluster:
         worker: The actor's class.
 
     Raises:
-        ConfigError: Ray is not installed or there is no such cluster.
+        ConfigError: Ray is not installed, there is no such cluster, or its machines have too few cores.
     """
 
     def __init__(self, address: str, run: Path | str, cache: Path | str, engine: str = "torch", worker: type[Worker] = Worker):
@@ -52,34 +54,43 @@ class Cluster:
             import ray.data
         except ImportError as error:
             raise ConfigError("pip install -r requirements-ray.txt brings Ray, which scoring on a cluster needs") from error
+        environment = {"PYTHONPATH": str(Path(__file__).parent)}
         try:
-            ray.init(
-                address=address,
-                ignore_reinit_error=True,
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
-            )
-        except (ConnectionError, ValueError) as error:
+            ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": environment})
+        except Exception as error:  # Ray's own have no common base
             raise ConfigError(f"no Ray cluster at {address!r}: {error}") from error
-        self._ray, self._worker = ray, worker
         self._threads = torch.get_num_threads()
-        paths = {"run": os.path.abspath(run), "cache": os.path.abspath(cache)}
-        self._load = {**paths, "device": "cpu", "engine": engine}
+        cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        self._workers = sum(count // self._threads for count in cores)
+        if not self._workers:
+            raise ConfigError(
+                f"no machine of the cluster has {self._threads} cores ({cores}); set OMP_NUM_THREADS to what a worker may use"
+            )
+        self._data, self._worker, self._address = ray.data, worker, address
+        self._load = {"run": os.path.abspath(run), "cache": os.path.abspath(cache), "device": "cpu", "engine": engine}
 
     def __call__(self, shares: list[list[str]]) -> Iterator[Sights]:
-        """Gives what is seen in each share, in order."""
-        data = self._ray.data
-        context = data.DataContext.get_current()
+        """Gives what is seen in each share, in order.
+
+        Raises:
+            DataError: A worker failed, and failed again.
+        """
+        context = self._data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
-        cores = int(self._ray.cluster_resources()["CPU"])
-        rows = data.from_items([{"paths": share} for share in shares], override_num_blocks=max(1, len(shares)))
+        rows = self._data.from_items([{"paths": share} for share in shares], override_num_blocks=max(1, len(shares)))
         seen = rows.map(
             self._worker,
             fn_constructor_args=(self._threads, self._load),
-            compute=data.ActorPoolStrategy(size=max(1, cores // self._threads)),
+            compute=self._data.ActorPoolStrategy(size=self._workers),
             num_cpus=self._threads,
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
         )
-        for row in seen.iter_rows():
-            yield Sights.unpacked(row["sights"])
+        try:
+            for row in seen.iter_rows():
+                yield Sights.unpacked(row["sights"])
+        except KryptoniteError:
+            raise
+        except Exception as error:  # what a worker raises arrives wrapped in Ray's errors
+            raise DataError(f"a worker of the Ray cluster at {self._address!r} failed: {error}") from error

@@ -291,7 +291,7 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     comparer = Comparer.load(run / "comparison") if config.comparison.pairs else None
     pipeline = Pipeline(Recogniser.load(run / "recognition"), Detector.load(run / "liveness"), config.aligner, Path(config.cache), comparer)
     pairs, looks = pipeline.evidence(data.val_pairs)
-    evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
+    evidence, kind, shown = Evidence.of(pairs), pairs["kind"].to_numpy(), looks.content >= 0
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
     scores = {name: cross_fit(name, evidence, kind, *groups, folds=config.fusion.folds).score(evidence) for name in FUSERS}
     judges = {name: Judge(fit_fuser(name, evidence, kind), eer_threshold(kind == "same", score)) for name, score in scores.items()}
@@ -309,7 +309,9 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
             "recognition_alone": figures["none"],
             "fused": {**figures[config.fusion.name], "fusion": config.fusion.name},
             "fusions": figures,
-            "detector": detector_metrics(np.array([synthetic[path] for path in looks.paths]), looks.seen.log_odds[looks.content]),
+            "detector": detector_metrics(
+                np.array([synthetic[path] for path in looks.paths[shown]]), looks.seen.log_odds[looks.content[shown]]
+            ),
             "threshold": judges[config.fusion.name].threshold,
         },
         "stages": stages,

@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("--run", default="runs/default", help="folder of a finished run")
     run = Path(parser.parse_args().run)
     try:
-        largest = Pipeline.load(run, device="cpu").export(run)
+        largest = Pipeline.load(run, device="cpu").export()
     except KryptoniteError as error:
         print(f"export.py: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """Look at every distinct image once: decode, align, embed, score for artifacts; share by share, and what was seen is kept."""
 
+import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from tqdm import tqdm
 
+from common.errors import DataError
 from common.files import atomic_path, fingerprint
 from detection.cache import FaceCache
 from detection.faces import UNREADABLE
@@ -19,7 +21,7 @@ from liveness.detector import Detector
 from recognition.perception import Perception
 from recognition.recogniser import Recogniser
 
-SHARE = 256  # contents looked at in one go: bounds memory; the same shares on one machine and on many give the same figures to the bit
+SHARE = 256  # contents looked at in one go: bounds memory; same shares, same cores and same machines give the same figures to the bit
 _REVISION = 1  # raise when the same crops and weights come to give other sights
 
 
@@ -64,7 +66,7 @@ class Sights:
         """Inverse of `packed`.
 
         Raises:
-            SafetensorError: These are no such bytes.
+            SafetensorError, KeyError, ValueError: These are no such bytes.
         """
         tensors = load(content)
         keys, status = (
@@ -91,8 +93,15 @@ class Looks:
     seen: Sights
 
     def rows(self, paths: Sequence[str] | pd.Series) -> np.ndarray:
-        """Rows of `seen` that some of the paths show."""
-        return self.content[self.paths.get_indexer(paths)]
+        """Rows of `seen` that some of the paths show; −1 for what cannot be read.
+
+        Raises:
+            KeyError: A path that was not looked at.
+        """
+        rows = self.paths.get_indexer(paths)
+        if (rows < 0).any():
+            raise KeyError(list(paths)[int(np.argmin(rows))])
+        return self.content[rows]
 
 
 class Eyes:
@@ -109,25 +118,34 @@ class Eyes:
         self.recogniser, self.detector, self.cache, self.perceptive = recogniser, detector, cache, perceptive
 
     def share(self, paths: Sequence[str]) -> Sights:
-        """Looks at some images; those that cannot be read are missing in what it gives."""
-        file = self._file(self.cache.identify(paths))
+        """Looks at some images; those that are no images are missing in what it gives.
+
+        Raises:
+            DataError: A file is not there, or not any more; the machine that looks may lack the data.
+        """
+        keys = self.cache.identify(paths)
+        if "" in keys:
+            raise DataError(f"{paths[keys.index('')]}: was there and cannot be read now, or not on this machine ({platform.node()})")
+        file = self._file(keys)
         if file and file.exists():
-            with suppress(OSError, SafetensorError):  # a damaged file is made again
-                return Sights.unpacked(file.read_bytes())
+            with suppress(OSError, SafetensorError, KeyError, ValueError):  # a damaged file is made again
+                kept = Sights.unpacked(file.read_bytes())
+                if set(kept.keys) <= set(keys):
+                    return kept
         faces = self.cache.ensure(paths, progress=False)
         faces = faces[faces["status"] != UNREADABLE]
-        keys = faces["key"].tolist()
-        crops = self.cache.read_batch(keys, self.recogniser.spec.template)
+        found = faces["key"].tolist()
+        crops = self.cache.read_batch(found, self.recogniser.spec.template)
         perception = self.recogniser.perceive(crops) if self.perceptive else None
         seen = Sights(
             faces["key"].to_numpy(np.str_),
             faces["status"].to_numpy(np.str_),
             faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32),
             self.recogniser.embed(crops) if perception is None else perception.embeddings,
-            self.detector.log_odds(self.cache.read_batch(keys, self.detector.spec.template)),
+            self.detector.log_odds(self.cache.read_batch(found, self.detector.spec.template)),
             perception,
         )
-        if file:
+        if file and set(found) <= set(keys):  # no file was changed meanwhile
             with atomic_path(file) as temporary:
                 temporary.write_bytes(seen.packed())
         return seen

@@ -129,7 +129,7 @@ class Pipeline:
 
         Raises:
             DataError: The folder holds no finished run.
-            WeightsError: As `common.model.CropModel.load`.
+            ConfigError, WeightsError: As `common.model.CropModel.load`.
         """
         run = Path(run)
         missing = [part for part in PARTS if not (run / part).exists()]
@@ -233,22 +233,20 @@ class Pipeline:
             scores=scored,
         )
 
-    def export(self, run: Path | str) -> dict[str, float]:
-        """Writes both networks as ONNX beside their weights.
-
-        Args:
-            run: The folder that this was loaded from, by PyTorch onto the CPU.
+    def export(self) -> dict[str, float]:
+        """Writes both networks as ONNX beside the weights of the run this was loaded from, by PyTorch onto the CPU.
 
         Returns:
             By branch, the largest difference from PyTorch.
 
         Raises:
+            ConfigError: It was not loaded so.
             WeightsError: An export differs from PyTorch by more than rounding; that one is not written.
         """
         outputs = PERCEPTION if self.comparer else EMBEDDING
         return {
-            "recognition": write_export(self.recogniser, Path(run) / "recognition", outputs, {"channels": self.recogniser.channels}),
-            "liveness": write_export(self.detector, Path(run) / "liveness", [LOG_ODDS], {}),
+            "recognition": write_export(self.recogniser, outputs, {"channels": self.recogniser.channels}),
+            "liveness": write_export(self.detector, [LOG_ODDS], {}),
         }
 
 

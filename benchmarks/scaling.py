@@ -51,12 +51,14 @@ def main() -> None:
     parser.add_argument("--engine", default="torch")
     arguments = parser.parse_args()
     found = sorted((Path(arguments.run) / "data-root/data/test_public/images").rglob("*.jpg"))
+    if not found:
+        sys.exit(f"scaling.py: {arguments.run}: holds no demo; `make demo` makes one")
     photos = list({sha256_file(path): path for path in found}.values())
     # Beside the data, so that files can be linked.
     with tempfile.TemporaryDirectory(dir=arguments.run) as folder:
         one = Path(folder) / "one"
         write_list(one, photos, 1, distinct=False)
-        starts = [submit(arguments.run, one, arguments.engine, one / "cache")[0] for _ in range(STARTS)]
+        starts = [submit(arguments.run, one, arguments.engine, one / f"cache-{turn}")[0] for turn in range(STARTS)]
         print(f"one pair: {statistics.median(starts):.1f} s (median of {STARTS})")
         for kind, counts in (("contents recur", RECURRING), ("every content distinct", DISTINCT)):
             print(f"{kind}\n{'pairs':>8}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")

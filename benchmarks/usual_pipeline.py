@@ -27,7 +27,8 @@ class UsualPipeline:
     Args:
         pipeline: Lends its networks, comparer and fusion; not its aligner nor its cache.
         passes: Look for the face in the aligner's passes (two smallest sizes, then in the padded photo where its box leaves the photo),
-            still one photo at a time by facenet-pytorch. For comparing errors: with it both see the same crops.
+            still one photo at a time by facenet-pytorch. For comparing errors: with it both see the same crops of photos that are not
+            shrunk for the search.
     """
 
     def __init__(self, pipeline: Pipeline, passes: bool = False):

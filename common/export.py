@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from common.engine import CROPS, EXPORT, Export
-from common.errors import WeightsError
+from common.errors import ConfigError, WeightsError
 from common.files import atomic_path, sha256_file
 from common.model import CropModel
 
@@ -17,12 +16,11 @@ from common.model import CropModel
 TOLERANCE = {"float32": 1e-3, "float16": 2e-3}
 
 
-def write_export(model: CropModel, folder: Path, names: Sequence[str], facts: Mapping[str, Any]) -> float:
-    """Writes a model loaded from `folder` as `EXPORT` beside its weights; the number of crops is free.
+def write_export(model: CropModel, names: Sequence[str], facts: Mapping[str, Any]) -> float:
+    """Writes a model as `EXPORT` beside the weights it was loaded from; the number of crops is free.
 
     Args:
         model: Loaded by PyTorch, on the CPU.
-        folder: The branch's folder of a run.
         names: The outputs to export.
         facts: JSON-able, kept in the file.
 
@@ -30,10 +28,14 @@ def write_export(model: CropModel, folder: Path, names: Sequence[str], facts: Ma
         Largest difference from PyTorch, relative to values above one, on crops of noise of every coarseness.
 
     Raises:
+        ConfigError: The model was not loaded so.
         WeightsError: It differs by more than `TOLERANCE`; no file is left.
     """
     import onnx
 
+    folder = model.folder
+    if folder is None or model.network is None or model.device.type != "cpu":
+        raise ConfigError("only a model loaded from a run by PyTorch, on the CPU, can be exported")
     weights = sha256_file(folder / "model.safetensors")
     pixels = _noise(model.spec.template.size)
     with atomic_path(folder / EXPORT) as temporary, torch.inference_mode():
@@ -44,6 +46,7 @@ def write_export(model: CropModel, folder: Path, names: Sequence[str], facts: Ma
             input_names=[CROPS],
             output_names=list(names),
             dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
             external_data=False,
             verbose=False,
         )
@@ -51,7 +54,7 @@ def write_export(model: CropModel, folder: Path, names: Sequence[str], facts: Ma
         kept = {"weights_sha256": weights, "input": model.spec.to_dict(), **facts}
         onnx.helper.set_model_props(written, {"facts": json.dumps(kept)})
         onnx.save(written, temporary)
-        export = Export(temporary, weights)
+        export = Export(temporary, weights, model.spec)
         largest = 0.0
         for part in (pixels, pixels[:1]):
             for name, ours, other in zip(names, export(part, names), model.read(part, names), strict=True):

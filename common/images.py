@@ -26,6 +26,8 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             # Pillow raises on truncated files unless told otherwise: half a photo must not be scored as a whole one.
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except MemoryError:
+        raise  # says nothing about the file
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, … for broken files
         raise ImageReadError(f"{name}: cannot be decoded as an image ({error})") from error
 

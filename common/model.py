@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from common.engine import EXPORT, Export
 from common.errors import ConfigError, WeightsError
-from common.files import atomic_path, sha256_file, write_json
+from common.files import atomic_path, fingerprint, sha256_file, write_json
 from common.inputs import Crops, InputSpec, to_unit_tensor
 from common.memory import keep_freed_memory
 from common.weights import load_strict, read_state_dict, rebuild_timm
@@ -38,8 +38,10 @@ class CropModel(ABC):
         source: Where its weights came from, one line.
         device: `auto`, `cpu` or `cuda`.
         export: Runs on the CPU in the network's place.
-        mark: Names the weights and what runs them; empty for a network that was not loaded from a run.
     """
+
+    folder: Path | None = None  # where it was loaded from
+    mark = ""  # names what was loaded and what runs it
 
     def __init__(
         self,
@@ -49,16 +51,14 @@ class CropModel(ABC):
         source: str,
         device: str = "auto",
         export: Export | None = None,
-        mark: str = "",
     ):
         keep_freed_memory()
         self.device = choose_device(device)
-        self.network = network and network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network = None if network is None else network.to(self.device, memory_format=torch.channels_last).eval()
         self.blueprint = blueprint
         self.spec = spec
         self.source = source
         self.export = export
-        self.mark = mark
 
     @staticmethod
     def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
@@ -76,6 +76,13 @@ class CropModel(ABC):
 
     def outputs(self, crops: Crops, *names: str) -> list[np.ndarray]:
         """Runs the network, or its export, in batches.
+
+        Args:
+            crops: N crops.
+            names: Outputs that `forward` knows.
+
+        Returns:
+            Of each name an array with N rows.
 
         Raises:
             InputContractError: The crops were cut for another model.
@@ -128,5 +135,10 @@ class CropModel(ABC):
         elif not weights.is_file():
             raise WeightsError(f"{weights}: no such weights file")
         hashed = sha256_file(weights)
-        export = Export(folder / EXPORT, hashed) if network is None else None
-        return cls(network, kept["network"], spec, source, device if network else "cpu", export, f"{engine} {hashed}")
+        if network is None:
+            model = cls(None, kept["network"], spec, source, "cpu", Export(folder / EXPORT, hashed, spec))
+        else:
+            model = cls(network, kept["network"], spec, source, device)
+        model.folder = folder
+        model.mark = fingerprint([engine, model.device.type, hashed, kept["network"], kept["input"]])
+        return model

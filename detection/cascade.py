@@ -101,7 +101,10 @@ class SumTables:
     def __init__(self, images: np.ndarray, device: torch.device):
         self.shape = images.shape[1:3]
         self._device = device
-        self._sums = torch.from_numpy(np.stack([cv2.integral(image).reshape(-1, 3) for image in images])).to(device)
+        sums = np.empty((len(images), self.shape[0] + 1, self.shape[1] + 1, 3), np.int32)
+        for table, image in zip(sums, images, strict=True):
+            cv2.integral(image, table)
+        self._sums = torch.from_numpy(sums).to(device).flatten(1, 2)
 
     def shrunk(self, height: int, width: int) -> torch.Tensor:
         """All images brought to one size: float32 N×3×height×width in 0..255."""
@@ -143,7 +146,7 @@ class SumTables:
         return total / ((bottom - top)[:, :, None] * (right - left)[:, None]).view(-1, left.shape[1], 1)
 
 
-def _bins(start: torch.Tensor, end: torch.Tensor | int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First pixel, and pixel after the last, of each of `number` bins between `start` and `end`; neighbours may share a pixel."""
     steps = torch.arange(number, device=start.device)
     length, start = (end - start)[:, None], start[:, None]

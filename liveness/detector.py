@@ -14,8 +14,8 @@ LOG_ODDS = "log_odds"  # its output
 class Detector(CropModel):
     """Aligned crops to log-odds."""
 
-    def forward(self, images: torch.Tensor, names: Sequence[str] = (LOG_ODDS,)) -> list[torch.Tensor]:
-        """Gives `log_odds`, N."""
+    def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+        """Gives `log_odds`, N; there are no others to name."""
         return [self.network(images).float()[:, 0]]
 
     def log_odds(self, crops: Crops) -> np.ndarray:

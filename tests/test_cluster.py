@@ -10,7 +10,7 @@ import torch
 import looks
 import make_submission
 from cluster import Cluster, Worker
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from pipeline import Pipeline
 from tests.tiny import write_run
 
@@ -56,15 +56,32 @@ def test_a_killed_workers_share_is_done_again(ray, data):
 
     class Dying(Worker):
         def __call__(self, row):
-            if not marker.exists():
-                marker.write_text(str(os.getpid()))
-                os.kill(os.getpid(), signal.SIGKILL)
+            cache = self._eyes.cache
+            write = cache._write
+
+            def dying(*entry):
+                write(*entry)
+                if not marker.exists() and len(list(cache.folder.glob("*/*.safetensors"))) > 1:
+                    marker.write_text(str(os.getpid()))
+                    os.kill(os.getpid(), signal.SIGKILL)  # with half of a share's crops written
+
+            cache._write = dying
             return super().__call__(row)
 
     cluster = Cluster("auto", data / "run", data / "shared", worker=Dying)
     Pipeline.load(data / "run", data / "shared", "cpu", spread=cluster).submit(data, data / "shared.csv")
     assert marker.exists() and not os.path.exists(f"/proc/{marker.read_text()}")
     assert (data / "shared.csv").read_bytes() == (data / "alone.csv").read_bytes()
+
+
+def test_a_worker_without_the_run_and_too_few_cores_are_told(ray, data, monkeypatch):
+    cluster = Cluster("auto", data / "elsewhere", data / "shared")
+    with pytest.raises(DataError, match="no finished run"):
+        Pipeline.load(data / "run", data / "shared", "cpu", spread=cluster).submit(data, data / "shared.csv")
+    assert not (data / "shared.csv").exists()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    with pytest.raises(ConfigError, match="no machine of the cluster has 99 cores"):
+        Cluster("auto", data / "run", data / "shared")
 
 
 def test_no_cluster_is_told_in_a_line(data, monkeypatch):

@@ -1,5 +1,6 @@
 """Exports: the same answers as PyTorch for any number of crops, refused where they would differ or have gone stale."""
 
+import json
 import shutil
 import sys
 from contextlib import redirect_stdout
@@ -67,7 +68,7 @@ def test_a_network_whose_stages_are_hooked_can_be_exported(tmp_path):
     loaded = build_backbone(BackboneConfig("iresnet18", "scratch"), 512)
     Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112), colour="BGR"), "scratch", "cpu").save(tmp_path)
     recogniser = Recogniser.load(tmp_path, "cpu")
-    assert write_export(recogniser, tmp_path, PERCEPTION, {"channels": recogniser.channels}) < 2e-3
+    assert write_export(recogniser, PERCEPTION, {"channels": recogniser.channels}) < 2e-3
 
 
 def test_an_export_that_differs_is_not_written(run, monkeypatch):
@@ -82,7 +83,7 @@ def test_an_export_that_differs_is_not_written(run, monkeypatch):
 
     monkeypatch.setattr(detector, "forward", drifting)
     with pytest.raises(WeightsError, match=r"log_odds would differ from PyTorch by 0\.0"):
-        write_export(detector, run / "liveness", ["log_odds"], {})
+        write_export(detector, ["log_odds"], {})
     assert (run / "liveness" / EXPORT).read_bytes() == before and [file.name for file in (run / "liveness").glob("*.onnx")] == [EXPORT]
 
 
@@ -99,6 +100,15 @@ def test_stale_missing_and_damaged_exports_are_named(run, tmp_path):
     detector.save(fresh / "liveness")
     with pytest.raises(WeightsError, match=r"liveness/model\.onnx: is an export of other weights"):
         Pipeline.load(fresh, engine="onnx")
+    kept = (fresh / "recognition/model.json").read_text()
+    described = json.loads(kept)
+    described["input"]["mean"] = [0.1, 0.2, 0.3]
+    (fresh / "recognition/model.json").write_text(json.dumps(described))
+    with pytest.raises(WeightsError, match=r"recognition/model\.onnx: .* other input"):
+        Pipeline.load(fresh, engine="onnx")
+    with pytest.raises(ConfigError, match="can be exported"):
+        write_export(Detector.load(run / "liveness", engine="onnx"), ["log_odds"], {})
+    (fresh / "recognition/model.json").write_text(kept)
     (fresh / "liveness" / EXPORT).write_bytes(b"no model")
     with pytest.raises(WeightsError, match=r"liveness/model\.onnx: is no export"):
         Pipeline.load(fresh, engine="onnx")

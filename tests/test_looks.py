@@ -1,11 +1,14 @@
 """Looking at images: each content once, in shares; what was seen is found again, and never that of other weights."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import looks as looks_module
+from common.errors import DataError
 from detection.faces import UNREADABLE
 from looks import Sights
 from pipeline import Pipeline
@@ -73,6 +76,34 @@ def test_damaged_sights_are_seen_anew_and_a_longer_list_keeps_its_start(pipeline
     stamps = {file: file.stat().st_mtime_ns for file in files}
     pipeline.eyes.look([*photos, __file__])  # which is no image
     assert len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 4 and stamps == {f: f.stat().st_mtime_ns for f in files}
+
+
+@pytest.mark.parametrize("name", ["log_odds", "keys"])
+def test_sights_that_lack_something_are_seen_anew(pipeline, photos, tmp_path, name):
+    first = pipeline.eyes.look(photos)
+    for file in (tmp_path / "cache/sights").rglob("*.safetensors"):
+        tensors = load_file(file)
+        tensors["other"] = tensors.pop(name)
+        if name == "keys":
+            tensors["keys"] = np.zeros_like(tensors.pop("other"))
+        save_file(tensors, file)
+    same(first.seen, pipeline.eyes.look(photos).seen)
+
+
+def test_a_machine_without_the_data_says_so(pipeline, photos):
+    with pytest.raises(DataError, match=r"/nowhere\.png: .* not on this machine"):
+        pipeline.eyes.share([photos[0], "/nowhere.png"])
+    with pytest.raises(KeyError, match=r"/elsewhere\.png"):
+        pipeline.eyes.look(photos).rows([photos[0], "/elsewhere.png"])
+
+
+def test_the_same_weights_for_other_input_look_for_themselves(pipeline, run, photos, tmp_path):
+    before = pipeline.eyes.look(photos).seen.embeddings
+    described = json.loads((run / "recognition/model.json").read_text())
+    described["input"]["colour"] = "BGR"
+    (run / "recognition/model.json").write_text(json.dumps(described))
+    after = Pipeline.load(run, tmp_path / "cache", "cpu").eyes.look(photos).seen.embeddings
+    assert np.abs(after - before).max() > 1e-3
 
 
 def test_other_weights_look_for_themselves(pipeline, run, photos, tmp_path):

@@ -18,9 +18,13 @@ COMMANDS = [line.split("#")[0].strip() for language, block in BLOCKS if language
 INLINE = re.findall(r"`(python [^`]+|make [^`]+)`", README)
 
 
-@pytest.mark.parametrize("command", sorted({c for c in [*COMMANDS, *INLINE] if c.startswith(("python ", "make ", "benchmarks/"))}))
+@pytest.mark.parametrize(
+    "command", sorted({c for c in [*COMMANDS, *INLINE] if c.startswith(("python ", "make ", "benchmarks/", "torchrun "))})
+)
 def test_a_command_names_what_is_there(command):
     words = shlex.split(command)
+    if words[0] == "torchrun":
+        words = ["python", *words[words.index("train.py") :]]
     if words[0] == "make":
         assert subprocess.run(["make", "--dry-run", *words[1:2]], cwd=ROOT, capture_output=True).returncode == 0
         return
