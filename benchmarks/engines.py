@@ -44,9 +44,8 @@ def main() -> int:
                     seconds.setdefault(way, []).append((perf_counter() - began) / count * 1e3)
             median = {way: statistics.median(taken) for way, taken in seconds.items()}
             described = ", ".join(f"{way} {taken:.2f}" for way, taken in median.items())
-            print(
-                f"{branch} at {template.size} px, batch {count}: ms per crop {described}; torch / onnx {median['torch'] / median['onnx']:.1f}"
-            )
+            ratio = median["torch"] / median["onnx"]
+            print(f"{branch} at {template.size} px, batch {count}: ms per crop {described}; torch / onnx {ratio:.1f}")
     return 0
 
 
