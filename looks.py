@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from common.errors import DataError
 from common.files import atomic_path, fingerprint
+from common.memory import return_freed_memory
 from detection.cache import FaceCache
 from detection.faces import UNREADABLE
 from liveness.detector import Detector
@@ -148,6 +149,7 @@ class Eyes:
         if file and set(found) <= set(keys):  # no file was changed meanwhile
             with atomic_path(file) as temporary:
                 temporary.write_bytes(seen.packed())
+        return_freed_memory()
         return seen
 
     def look(

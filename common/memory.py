@@ -2,9 +2,10 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 from functools import cache
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 
 
 @cache
@@ -17,7 +18,22 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library has this setting; elsewhere (macOS, musl) nothing is changed.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all([mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1), mallopt(_M_TOP_PAD, 2**28)])
+    mallopt = _from_libc("mallopt")
+    # One arena: those of finished threads would keep what they freed.
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28), (_M_ARENA_MAX, 1))
+    return mallopt is not None and all([mallopt(*setting) for setting in settings])
+
+
+def return_freed_memory() -> None:
+    """Gives the system what is free just now; every few seconds, not for every batch.
+
+    What outlives a share of a long list comes to lie between blocks that were freed, so that a heap that only grows would.
+    """
+    trim = _from_libc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _from_libc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None on other systems."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
