@@ -21,7 +21,7 @@ def keep_freed_memory() -> bool:
     mallopt = _from_libc("mallopt")
     # One arena: those of finished threads would keep what they freed.
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28), (_M_ARENA_MAX, 1))
-    return mallopt is not None and all([mallopt(*setting) for setting in settings])
+    return mallopt is not None and all(mallopt(*setting) for setting in settings)
 
 
 def return_freed_memory() -> None:
