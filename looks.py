@@ -134,6 +134,7 @@ class Eyes:
                 if set(kept.keys) <= set(keys):
                     return kept
         faces = self.cache.ensure(paths, progress=False)
+        return_freed_memory()
         faces = faces[faces["status"] != UNREADABLE]
         found = faces["key"].tolist()
         crops = self.cache.read_batch(found, self.recogniser.spec.template)
