@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from common.errors import ConfigError, DataError, KryptoniteError
-from looks import Sights
+from common.errors import ConfigError, DataError
+from looks import Share, Sights
 from pipeline import Pipeline
 
 RETRIES = 3  # of a worker and of its share, so that one that cannot succeed ends
@@ -27,8 +27,8 @@ class Worker:
         self._eyes = Pipeline.load(**load).eyes
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
-        """Looks at the images of `paths`."""
-        return {"sights": self._eyes.share(list(row["paths"])).packed()}
+        """Looks at the share that a row holds."""
+        return {"sights": self._eyes.share(Share(list(row["paths"]), list(row["keys"]))).packed()}
 
 
 class Cluster:
@@ -69,7 +69,7 @@ class Cluster:
         self._data, self._worker, self._address = ray.data, worker, address
         self._load = {"run": os.path.abspath(run), "cache": os.path.abspath(cache), "device": "cpu", "engine": engine}
 
-    def __call__(self, shares: list[list[str]]) -> Iterator[Sights]:
+    def __call__(self, shares: list[Share]) -> Iterator[Sights]:
         """Gives what is seen in each share, in order.
 
         Raises:
@@ -78,7 +78,7 @@ class Cluster:
         context = self._data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
-        rows = self._data.from_items([{"paths": share} for share in shares], override_num_blocks=max(1, len(shares)))
+        rows = self._data.from_items([share._asdict() for share in shares], override_num_blocks=max(1, len(shares)))
         seen = rows.map(
             self._worker,
             fn_constructor_args=(self._threads, self._load),
@@ -90,7 +90,5 @@ class Cluster:
         try:
             for row in seen.iter_rows():
                 yield Sights.unpacked(row["sights"])
-        except KryptoniteError:
-            raise
         except Exception as error:  # what a worker raises arrives wrapped in Ray's errors
             raise DataError(f"a worker of the Ray cluster at {self._address!r} failed: {error}") from error

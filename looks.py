@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from common.errors import DataError
 from common.files import atomic_path, fingerprint
+from common.inputs import Crops
 from common.memory import return_freed_memory
 from detection.cache import FaceCache
 from detection.faces import UNREADABLE
@@ -105,6 +107,21 @@ class Looks:
         return self.content[rows]
 
 
+class Share(NamedTuple):
+    """Images of distinct contents that are looked at in one go.
+
+    Args:
+        paths: Of the images.
+        keys: Of the crop cache, of each.
+    """
+
+    paths: list[str]
+    keys: list[str]
+
+
+Spread = Callable[[list[Share]], Iterator[Sights]]  # gives what `Eyes.share` gives for each share, in order
+
+
 class Eyes:
     """The two networks behind the aligner and its cache.
 
@@ -118,67 +135,70 @@ class Eyes:
     def __init__(self, recogniser: Recogniser, detector: Detector, cache: FaceCache, perceptive: bool):
         self.recogniser, self.detector, self.cache, self.perceptive = recogniser, detector, cache, perceptive
 
-    def share(self, paths: Sequence[str]) -> Sights:
-        """Looks at some images; those that are no images are missing in what it gives.
+    def see(self, crops: Crops) -> tuple[np.ndarray, Perception | None]:
+        """Embeddings of the recogniser's crops, and what was seen on the way where that is to be kept."""
+        if not self.perceptive:
+            return self.recogniser.embed(crops), None
+        perception = self.recogniser.perceive(crops)
+        return perception.embeddings, perception
+
+    def share(self, share: Share) -> Sights:
+        """Looks at a share; what is no image is missing in what it gives.
 
         Raises:
             DataError: A file is not there, or not any more; the machine that looks may lack the data.
         """
-        keys = self.cache.identify(paths)
-        if "" in keys:
-            raise DataError(f"{paths[keys.index('')]}: was there and cannot be read now, or not on this machine ({platform.node()})")
-        file = self._file(keys)
+        file = self._file(share.keys)
         if file and file.exists():
             with suppress(OSError, SafetensorError, KeyError, ValueError):  # a damaged file is made again
                 kept = Sights.unpacked(file.read_bytes())
-                if set(kept.keys) <= set(keys):
+                if set(kept.keys) <= set(share.keys):
                     return kept
-        faces = self.cache.ensure(paths, progress=False)
+        faces = self.cache.ensure(share.paths, progress=False)
         return_freed_memory()
-        faces = faces[faces["status"] != UNREADABLE]
+        unreadable = faces["status"] == UNREADABLE
+        for path in faces.loc[unreadable, "path"]:
+            if not self.cache.identify([path])[0]:
+                raise DataError(f"{path}: was there and cannot be read now, or not on this machine ({platform.node()})")
+        faces = faces[~unreadable]
         found = faces["key"].tolist()
-        crops = self.cache.read_batch(found, self.recogniser.spec.template)
-        perception = self.recogniser.perceive(crops) if self.perceptive else None
+        embeddings, perception = self.see(self.cache.read_batch(found, self.recogniser.spec.template))
         seen = Sights(
             faces["key"].to_numpy(np.str_),
             faces["status"].to_numpy(np.str_),
             faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32),
-            self.recogniser.embed(crops) if perception is None else perception.embeddings,
+            embeddings,
             self.detector.log_odds(self.cache.read_batch(found, self.detector.spec.template)),
             perception,
         )
-        if file and set(found) <= set(keys):  # no file was changed meanwhile
+        if file and set(found) <= set(share.keys):  # no file was changed meanwhile
             with atomic_path(file) as temporary:
                 temporary.write_bytes(seen.packed())
         return_freed_memory()
         return seen
 
-    def look(
-        self, paths: Iterable[str], progress: bool = True, spread: Callable[[list[list[str]]], Iterator[Sights]] | None = None
-    ) -> Looks:
+    def look(self, paths: Iterable[str], progress: bool = True, spread: Spread | None = None) -> Looks:
         """Reads every distinct path; looks at every distinct content once.
 
         Args:
             paths: Image files; may repeat.
             progress: Show a bar when it takes long.
-            spread: Gives what `share` gives for each share, in order; one after the other here unless given.
+            spread: Looks at the shares; one after the other here unless given.
         """
         distinct = pd.Index(pd.unique(pd.Series(list(paths), dtype=object)))
         keys = pd.Index(self.cache.identify(list(distinct)))
         # One photo may lie under many names, as in pairs of folders.
-        first = list(distinct[(keys != "") & ~keys.duplicated()])
-        shares = [first[start : start + SHARE] for start in range(0, len(first), SHARE)]
+        fresh = (keys != "") & ~keys.duplicated()
+        first, known = list(distinct[fresh]), list(keys[fresh])
+        shares = [Share(first[start : start + SHARE], known[start : start + SHARE]) for start in range(0, len(first), SHARE)]
         parts = []
         with tqdm(total=len(first), desc="look", unit="img", delay=2, disable=not progress, file=sys.stderr) as bar:
-            for share, seen in zip(shares, (spread or self._one_by_one)(shares), strict=True):
+            for share, seen in zip(shares, spread(shares) if spread else map(self.share, shares), strict=True):
                 parts.append(seen)
-                bar.update(len(share))
+                bar.update(len(share.paths))
         # Nothing readable is an empty table with the columns that a share has.
-        seen = Sights.joined(parts or [self.share([])])
+        seen = Sights.joined(parts or [self.share(Share([], []))])
         return Looks(distinct, pd.Index(seen.keys).get_indexer(keys), seen)
-
-    def _one_by_one(self, shares: list[list[str]]) -> Iterator[Sights]:
-        return map(self.share, shares)
 
     def _file(self, keys: Sequence[str]) -> Path | None:
         """Where what is seen in some contents is kept; nowhere for networks that no run holds."""

@@ -1,7 +1,7 @@
 """The trained system in one object: score pairs, verify two images, write a submission, export the networks."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
 from fusion.fuse import Evidence, Judge, load_judges
 from liveness.detector import LOG_ODDS, Detector
-from looks import Eyes, Looks, Sights
+from looks import Eyes, Looks, Spread
 from recognition.compare import Comparer, by_parts
 from recognition.perception import Perception
 from recognition.recogniser import EMBEDDING, PERCEPTION, Recogniser
@@ -97,7 +97,7 @@ class Pipeline:
         comparer: Comparer | None = None,
         judges: dict[str, Judge] | None = None,
         chosen: str = "",
-        spread: Callable[[list[list[str]]], Iterator[Sights]] | None = None,
+        spread: Spread | None = None,
     ):
         self.recogniser = recogniser
         self.detector = detector
@@ -116,7 +116,7 @@ class Pipeline:
         cache: Path | str = ".cache/crops",
         device: str = "auto",
         engine: str = "torch",
-        spread: Callable[[list[list[str]]], Iterator[Sights]] | None = None,
+        spread: Spread | None = None,
     ) -> "Pipeline":
         """Loads a run's folder, as `train.py` leaves it.
 
@@ -200,9 +200,7 @@ class Pipeline:
         """
         began = time.perf_counter()
         faces = self.aligner([read_rgb(image_a), read_rgb(image_b)])
-        crops = faces.crops_for(self.recogniser.spec.template)
-        seen = self.recogniser.perceive(crops) if self.comparer else None
-        embeddings = seen.embeddings if seen else self.recogniser.embed(crops)
+        embeddings, seen = self.eyes.see(faces.crops_for(self.recogniser.spec.template))
         log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
         similarity = float(embeddings[0] @ embeddings[1])
         comparison = self.compare(seen, np.array([0]), np.array([1]))

@@ -16,6 +16,10 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self._inner = [0.0]
 
+    def add(self, stage: str, seconds: float) -> None:
+        """Counts some seconds."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
     def timed(self, stage: str, call: Callable) -> Callable:
         """Gives the call with its time counted."""
 
@@ -26,7 +30,7 @@ class Stages:
                 return call(*args, **kwargs)
             finally:
                 taken = perf_counter() - began
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + taken - self._inner.pop()
+                self.add(stage, taken - self._inner.pop())
                 self._inner[-1] += taken
 
         return run

@@ -41,18 +41,15 @@ class UsualPipeline:
         return np.array([self._pair(pair.path_a, pair.path_b) for pair in pairs.itertuples()], np.float32)
 
     def _pair(self, *paths: str) -> float:
-        (one, other), (odds_a, odds_b) = zip(*(self._look(path) for path in paths), strict=True)
+        (one, other), perceptions, (odds_a, odds_b) = zip(*(self._look(path) for path in paths), strict=True)
         began = perf_counter()
-        if isinstance(one, Perception):
-            comparison = self._pipeline.compare(Perception.joined([one, other]), np.array([0]), np.array([1]))
-            one, other = one.embeddings, other.embeddings
-        else:
-            comparison = np.zeros(1, np.float32)
+        seen = Perception.joined(perceptions) if self._pipeline.comparer else None
+        comparison = self._pipeline.compare(seen, np.array([0]), np.array([1]))
         score = self._pipeline.judge.fuser.score(Evidence((one * other).sum(1), odds_a, odds_b, comparison))
         self._count("fuse", began)
         return float(score[0])
 
-    def _look(self, path: str) -> tuple[np.ndarray | Perception, np.ndarray]:
+    def _look(self, path: str) -> tuple[np.ndarray, Perception | None, np.ndarray]:
         began = perf_counter()
         photo = decode_rgb(read_bytes(path), path)
         began = self._count("decode", began)
@@ -64,11 +61,11 @@ class UsualPipeline:
             matrix = estimate_similarity(points, template_points(template))
             crops.append(Crops(warp(photo, matrix, template.size)[None], template))
         began = self._count("align", began)
-        seen = recogniser.perceive(crops[0]) if self._pipeline.comparer else recogniser.embed(crops[0])
+        embedding, perception = self._pipeline.eyes.see(crops[0])
         began = self._count("embed", began)
         log_odds = detector.log_odds(crops[1])
         self._count("detect synthetic", began)
-        return seen, log_odds
+        return embedding, perception, log_odds
 
     def _landmarks(self, photo: np.ndarray) -> np.ndarray:
         config = self._pipeline.aligner.config
@@ -96,5 +93,5 @@ class UsualPipeline:
 
     def _count(self, stage: str, began: float) -> float:
         now = perf_counter()
-        self.stages.seconds[stage] = self.stages.seconds.get(stage, 0.0) + now - began
+        self.stages.add(stage, now - began)
         return now

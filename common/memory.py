@@ -21,13 +21,17 @@ def keep_freed_memory() -> bool:
     mallopt = _from_libc("mallopt")
     # One arena: those of finished threads would keep what they freed.
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28), (_M_ARENA_MAX, 1))
-    return mallopt is not None and all(mallopt(*setting) for setting in settings)
+    if mallopt is None:
+        return False
+    taken = [mallopt(*setting) for setting in settings]
+    return all(taken)
 
 
 def return_freed_memory() -> None:
     """Gives the system what is free just now; every few seconds, not for every batch.
 
-    What outlives a share of a long list comes to lie between blocks that were freed, so that a heap that only grows would.
+    What outlives a share of a long list comes to lie between blocks that were freed, and a heap that gives
+    nothing back grows with it.
     """
     trim = _from_libc("malloc_trim")
     if trim is not None:

@@ -1,4 +1,4 @@
-"""A network over aligned crops together with its input contract: run, save, load, export. Both branches are made of it."""
+"""A network over aligned crops together with its input contract: run, save, load. Both branches are made of it."""
 
 import json
 from abc import ABC, abstractmethod
@@ -135,10 +135,8 @@ class CropModel(ABC):
         elif not weights.is_file():
             raise WeightsError(f"{weights}: no such weights file")
         hashed = sha256_file(weights)
-        if network is None:
-            model = cls(None, kept["network"], spec, source, "cpu", Export(folder / EXPORT, hashed, spec))
-        else:
-            model = cls(network, kept["network"], spec, source, device)
+        export = Export(folder / EXPORT, hashed, spec) if network is None else None
+        model = cls(network, kept["network"], spec, source, "cpu" if export else device, export)
         model.folder = folder
         model.mark = fingerprint([engine, model.device.type, hashed, kept["network"], kept["input"]])
         return model

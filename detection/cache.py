@@ -64,14 +64,8 @@ class FaceCache:
     def identify(self, paths: Sequence[str]) -> list[str]:
         """The key of each file by its content, whether or not it is in the cache; empty where the file cannot be read."""
 
-        def key(path: str) -> str:
-            try:
-                return self._key(read_bytes(path))
-            except ImageReadError:
-                return ""
-
         with ThreadPoolExecutor() as threads:
-            return list(threads.map(key, paths))
+            return list(threads.map(lambda path: self._identify(path)[0], paths))
 
     def read(self, key: str, template: CropTemplate) -> np.ndarray:
         """Reads one crop: uint8, S×S×3, RGB.
@@ -102,8 +96,13 @@ class FaceCache:
         except (OSError, SafetensorError) as error:
             raise DataError(f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again") from error
 
-    def _key(self, content: bytes) -> str:
-        return f"{sha256_bytes(content)[:40]}-{self._settings}"
+    def _identify(self, path: str) -> tuple[str, bytes]:
+        """Key and content of a file; both empty where it cannot be read."""
+        try:
+            content = read_bytes(path)
+        except ImageReadError:
+            return "", b""
+        return f"{sha256_bytes(content)[:40]}-{self._settings}", content
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
@@ -112,12 +111,8 @@ class FaceCache:
         contents: dict[str, bytes] = {}
 
         def identify(path: str) -> str:
-            try:
-                content = read_bytes(path)
-            except ImageReadError:
-                return ""
-            key = self._key(content)
-            if key not in known and not self._file(key).exists():
+            key, content = self._identify(path)
+            if key and key not in known and not self._file(key).exists():
                 contents[key] = content
             return key
 

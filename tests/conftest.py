@@ -14,6 +14,8 @@ from PIL import Image
 
 from dataset.demo import LATENT, load_generator
 from dataset.pairs import PAIR_COLUMNS
+from pipeline import Pipeline
+from tests.tiny import write_run
 
 # The same examples on every run, and no clock: a busy machine must not fail a test.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -29,6 +31,18 @@ def faces() -> list[np.ndarray]:
         images = load_generator()(latents[:, :, None, None])
     pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     return [cv2.resize(image, (160, 160), interpolation=cv2.INTER_CUBIC) for image in pixels]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run with untrained networks."""
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def pipeline(run, tmp_path):
+    """That run, loaded, with a cache of its own."""
+    return Pipeline.load(run, cache=tmp_path / "cache", device="cpu")
 
 
 @pytest.fixture

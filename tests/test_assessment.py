@@ -12,18 +12,6 @@ import evaluate as evaluate_script
 from assessment import assess, shortcut_warnings
 from common.errors import DataError
 from dataset.pairs import save_pairs
-from pipeline import Pipeline
-from tests.tiny import write_run
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "run")
-
-
-@pytest.fixture
-def pipeline(run, tmp_path):
-    return Pipeline.load(run, cache=tmp_path / "cache", device="cpu")
 
 
 def remember(run, assessment, split):

@@ -10,19 +10,8 @@ from safetensors.numpy import load_file, save_file
 import looks as looks_module
 from common.errors import DataError
 from detection.faces import UNREADABLE
-from looks import Sights
+from looks import Share, Sights
 from pipeline import Pipeline
-from tests.tiny import write_run
-
-
-@pytest.fixture
-def run(tmp_path):
-    return write_run(tmp_path / "run")
-
-
-@pytest.fixture
-def pipeline(run, tmp_path):
-    return Pipeline.load(run, tmp_path / "cache", "cpu")
 
 
 @pytest.fixture
@@ -92,7 +81,7 @@ def test_sights_that_lack_something_are_seen_anew(pipeline, photos, tmp_path, na
 
 def test_a_machine_without_the_data_says_so(pipeline, photos):
     with pytest.raises(DataError, match=r"/nowhere\.png: .* not on this machine"):
-        pipeline.eyes.share([photos[0], "/nowhere.png"])
+        pipeline.eyes.share(Share([photos[0], "/nowhere.png"], ["here", "gone"]))
     with pytest.raises(KeyError, match=r"/elsewhere\.png"):
         pipeline.eyes.look(photos).rows([photos[0], "/elsewhere.png"])
 

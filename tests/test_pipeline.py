@@ -18,11 +18,6 @@ from tests.tiny import write_run
 
 
 @pytest.fixture
-def pipeline(tmp_path):
-    return Pipeline.load(write_run(tmp_path / "run"), cache=tmp_path / "cache", device="cpu")
-
-
-@pytest.fixture
 def photos(tmp_path, faces, save):
     return [str(save(tmp_path / "photos" / f"{n}.png", face)) for n, face in enumerate(faces)]
 
