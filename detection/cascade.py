@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, fixed_batch_process, generateBoundingBox, rerec
+from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, generateBoundingBox, rerec
 from torchvision.ops.boxes import batched_nms
 
 _CELL = 12  # pixels that the first network sees at once
+_BATCH = 64  # candidates at a time; of 512 the last network makes blocks of 140 MB, each of another size, which cut up the heap
 
 
 class Cascade:
@@ -84,7 +85,8 @@ class Cascade:
 
     def _passed(self, stage: int, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Runs a network on the boxes' crops: of those above its threshold the boxes with its score, the rows, and its other answers."""
-        *answers, probability = fixed_batch_process(_normalised(crops), self._networks[stage])
+        parts = [self._networks[stage](part) for part in _normalised(crops).split(_BATCH)]
+        *answers, probability = (torch.cat(part) for part in zip(*parts, strict=True))
         score = probability[:, 1]
         passed = score > self._thresholds[stage]
         return torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], *(answer[passed] for answer in answers)
