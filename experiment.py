@@ -32,10 +32,11 @@ from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.train import train_detector
 from pipeline import Pipeline
-from recognition.compare import Comparer, train_comparer
+from recognition.compare import Comparer
 from recognition.config import ComparisonConfig, RecognitionConfig
 from recognition.recogniser import Recogniser
 from recognition.train import train_recogniser
+from recognition.tune import train_comparer
 from training.ranks import ranks, wait_for_all
 
 PAIRS, IMAGES = "pairs_val.csv", "images.csv"  # in a run's folder
@@ -160,18 +161,18 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     )
     stages = {"recognition": recognition, "liveness": liveness}
     if config.comparison.pairs:
+        judged = data.val_pairs[data.val_pairs["kind"] != "different"]
+        read = partial(data.cache.read_batch, template=config.recognition.template)
         stages["comparison"] = _stage(
             run / "comparison",
             {
                 "config": _settings(config.comparison),
                 "recogniser": sha256_file(run / "recognition/model.safetensors"),
                 "images": _images_print(data.train),
+                "pairs": _pairs_print(judged, data.val) if config.comparison.fit.epochs else "",
             },
             lambda folder, mark: train_comparer(
-                config.comparison,
-                Recogniser.load(run / "recognition"),
-                data.train,
-                partial(data.cache.read_batch, template=config.recognition.template),
+                config.comparison, Recogniser.load(run / "recognition"), data.train, data.val, judged, read, folder, mark
             ),
         )
     return _fuse(run, config, data, stages) if main else {}
@@ -277,7 +278,7 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
         "config": asdict(config.fusion),
         "recognition": sha256_file(run / "recognition/model.safetensors"),
         "liveness": sha256_file(run / "liveness/model.safetensors"),
-        "comparison": sha256_file(run / "comparison/comparer.safetensors") if config.comparison.pairs else "",
+        "comparison": sha256_file(run / "comparison/stage.json") if config.comparison.pairs else "",
         "aligner": data.cache.aligner.settings,
         "pairs": _pairs_print(data.val_pairs, data.val),
     }
@@ -327,7 +328,8 @@ def _compared(stages: dict[str, Any]) -> str:
     if "comparison" not in stages:
         return "none"
     pairs = stages["comparison"]["pairs"]
-    return f"trained on {pairs['same']} pairs of genuine photos and {pairs['synthetic']} with a k_ image"
+    tuned = ", with a copy of the recogniser tuned on such pairs" if "validation_eer" in stages["comparison"] else ""
+    return f"trained on {pairs['same']} pairs of genuine photos and {pairs['synthetic']} with a k_ image{tuned}"
 
 
 def model_card(config: RunConfig, metrics: dict[str, Any], pipeline: Pipeline) -> str:

@@ -25,7 +25,7 @@ from recognition.perception import Perception
 from recognition.recogniser import Recogniser
 
 SHARE = 256  # contents looked at in one go: bounds memory; same shares, same cores and same machines give the same figures to the bit
-_REVISION = 1  # raise when the same crops and weights come to give other sights
+_REVISION = 2  # raise when the same crops and weights come to give other sights
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sights:
         boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image.
         embeddings: float32 N×D, unit length.
         log_odds: float32 N, log-odds of 'synthetic'.
-        perception: What the recogniser saw on the way, for the comparer; None where there is none.
+        perception: What the comparer goes by; None where there is no comparer.
     """
 
     keys: np.ndarray
@@ -61,7 +61,8 @@ class Sights:
         tensors |= {name: np.frombuffer("\n".join(getattr(self, name)).encode(), np.uint8) for name in ("keys", "status")}
         if self.perception is not None:
             channels = np.array(self.perception.channels)
-            tensors |= {"pooled": self.perception.pooled, "cells": self.perception.cells, "channels": channels}
+            perceived = {"perceived": self.perception.embeddings, "pooled": self.perception.pooled, "cells": self.perception.cells}
+            tensors |= {**perceived, "channels": channels}
         return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
     @classmethod
@@ -75,10 +76,10 @@ class Sights:
         keys, status = (
             np.array(tensors[name].tobytes().decode().split("\n") if tensors[name].size else [], str) for name in ("keys", "status")
         )
-        embeddings, perception = tensors["embeddings"], None
+        perception = None
         if "pooled" in tensors:
-            perception = Perception(embeddings, tensors["pooled"], tensors["cells"], tuple(tensors["channels"].tolist()))
-        return cls(keys, status, tensors["boxes"], embeddings, tensors["log_odds"], perception)
+            perception = Perception(*(tensors[name] for name in ("perceived", "pooled", "cells")), tuple(tensors["channels"].tolist()))
+        return cls(keys, status, *(tensors[name] for name in ("boxes", "embeddings", "log_odds")), perception)
 
 
 @dataclass(frozen=True)
@@ -129,18 +130,18 @@ class Eyes:
         recogniser: Aligned crops to embeddings.
         detector: Aligned crops to log-odds of 'synthetic'.
         cache: Aligns; its folder keeps what was seen, too, under `sights`.
-        perceptive: Whether to keep what the recogniser sees on its way to the embedding.
+        observer: Perceives for the comparer: the recogniser itself or a network like it; None where there is no comparer.
     """
 
-    def __init__(self, recogniser: Recogniser, detector: Detector, cache: FaceCache, perceptive: bool):
-        self.recogniser, self.detector, self.cache, self.perceptive = recogniser, detector, cache, perceptive
+    def __init__(self, recogniser: Recogniser, detector: Detector, cache: FaceCache, observer: Recogniser | None):
+        self.recogniser, self.detector, self.cache, self.observer = recogniser, detector, cache, observer
 
     def see(self, crops: Crops) -> tuple[np.ndarray, Perception | None]:
-        """Embeddings of the recogniser's crops, and what was seen on the way where that is to be kept."""
-        if not self.perceptive:
-            return self.recogniser.embed(crops), None
-        perception = self.recogniser.perceive(crops)
-        return perception.embeddings, perception
+        """Embeddings of the recogniser's crops, and what the comparer goes by."""
+        perception = self.observer.perceive(crops) if self.observer else None
+        if perception is not None and self.observer is self.recogniser:
+            return perception.embeddings, perception
+        return self.recogniser.embed(crops), perception
 
     def share(self, share: Share) -> Sights:
         """Looks at a share; what is no image is missing in what it gives.
@@ -202,8 +203,8 @@ class Eyes:
 
     def _file(self, keys: Sequence[str]) -> Path | None:
         """Where what is seen in some contents is kept; nowhere for networks that no run holds."""
-        marks = [self.recogniser.mark, self.detector.mark]
+        marks = [network.mark for network in (self.recogniser, self.detector, self.observer) if network]
         if not all(marks):
             return None
-        name = fingerprint([_REVISION, *marks, self.perceptive, list(keys)])[:40]
+        name = fingerprint([_REVISION, *marks, list(keys)])[:40]
         return self.cache.folder / "sights" / name[:2] / f"{name}.safetensors"

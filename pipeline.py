@@ -82,7 +82,7 @@ class Pipeline:
         detector: Aligned crops to log-odds of 'synthetic'.
         aligner: Settings of the face detection.
         cache: Folder of the crop cache; safe to delete.
-        comparer: Looks at both photos of a pair together; None does without.
+        comparer: Looks at both photos of a pair together, through the recogniser or a network of its own; None does without.
         judges: Every fitted fusion with its threshold; none while training, when there is none yet.
         chosen: Which of them judges.
         spread: As `looks.Eyes.look`.
@@ -106,7 +106,7 @@ class Pipeline:
         self.chosen = chosen
         self.aligner = Aligner(aligner, list(dict.fromkeys([recogniser.spec.template, detector.spec.template])))
         self.cache = FaceCache(cache, self.aligner)
-        self.eyes = Eyes(recogniser, detector, self.cache, comparer is not None)
+        self.eyes = Eyes(recogniser, detector, self.cache, comparer and (comparer.network or recogniser))
         self.spread = spread
 
     @classmethod
@@ -143,7 +143,7 @@ class Pipeline:
             Detector.load(run / "liveness", device, engine),
             AlignerConfig(**{**config["aligner"], "device": device}),
             Path(cache),
-            Comparer.load(run / "comparison") if config["comparison"]["pairs"] else None,
+            Comparer.load(run / "comparison", device, engine) if config["comparison"]["pairs"] else None,
             judges,
             chosen,
             spread,
@@ -232,20 +232,21 @@ class Pipeline:
         )
 
     def export(self) -> dict[str, float]:
-        """Writes both networks as ONNX beside the weights of the run this was loaded from, by PyTorch onto the CPU.
+        """Writes every network as ONNX beside its weights in the run this was loaded from, by PyTorch onto the CPU.
 
         Returns:
-            By branch, the largest difference from PyTorch.
+            By its folder in the run, the largest difference from PyTorch.
 
         Raises:
             ConfigError: It was not loaded so.
             WeightsError: An export differs from PyTorch by more than rounding; that one is not written.
         """
-        outputs = PERCEPTION if self.comparer else EMBEDDING
-        return {
-            "recognition": write_export(self.recogniser, outputs, {"channels": self.recogniser.channels}),
-            "liveness": write_export(self.detector, [LOG_ODDS], {}),
-        }
+        perceiving = self.eyes.observer or self.recogniser
+        found = {}
+        for network in dict.fromkeys([self.recogniser, perceiving]):
+            outputs = PERCEPTION if network is self.eyes.observer else EMBEDDING
+            found[network.folder.name] = write_export(network, outputs, {"channels": network.channels})
+        return {**found, "liveness": write_export(self.detector, [LOG_ODDS], {})}
 
 
 def embed_photos(recogniser: Recogniser, cache: FaceCache, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from pipeline import Pipeline
 from recognition.perception import Perception
 from recognition.recogniser import Recogniser
 
-REVISION = 2  # raise when a cell of the same name and severity comes to hold other evidence
+REVISION = 3  # raise when a cell of the same name and severity comes to hold other evidence
 CHUNK = 128  # crops in memory at once
 
 Columns = dict[str, np.ndarray]  # of `fusion.fuse.EVIDENCE`: N each
@@ -49,8 +49,10 @@ class System:
 
     @cached_property
     def networks(self) -> dict[str, str]:
-        """Hash of each branch's weights."""
-        return {branch: sha256_file(self.run / branch / "model.safetensors") for branch in ("recognition", "liveness")}
+        """Hash of each network's weights; the comparer looks through the recogniser unless it has a network of its own."""
+        own = self.pipeline.comparer and self.pipeline.comparer.network
+        folders = {"recognition": "recognition", "liveness": "liveness", "comparison": "comparison" if own else "recognition"}
+        return {name: sha256_file(self.run / folder / "model.safetensors") for name, folder in folders.items()}
 
     @cached_property
     def mark(self) -> str:
@@ -132,7 +134,8 @@ class Cells:
 
     def _evidence(self, systems: list[System], change: Change) -> dict[str, Columns]:
         """What each system says of all pairs when every image is changed; a network that several systems share looks once."""
-        recognisers = {system.networks["recognition"]: system.pipeline.recogniser for system in systems}
+        recognisers = {system.networks["comparison"]: _observer(system) for system in systems}
+        recognisers |= {system.networks["recognition"]: system.pipeline.recogniser for system in systems}
         detectors = {system.networks["liveness"]: system.pipeline.detector for system in systems}
         perceptions: dict[str, list[Perception]] = {mark: [] for mark in recognisers}
         odds: dict[str, list[np.ndarray]] = {mark: [] for mark in detectors}
@@ -148,7 +151,8 @@ class Cells:
         evidence = {}
         for system in systems:
             log_odds = said[system.networks["liveness"]]
-            pairs = _together(system, seen[system.networks["recognition"]], self._first, self._second)
+            embeddings = seen[system.networks["recognition"]].embeddings
+            pairs = _together(system, embeddings, seen[system.networks["comparison"]], self._first, self._second)
             evidence[system.name] = {**pairs, "log_odds_a": log_odds[self._first], "log_odds_b": log_odds[self._second]}
         return evidence
 
@@ -161,16 +165,28 @@ class Cells:
         recogniser, detector = system.pipeline.recogniser, system.pipeline.detector
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
-            wanted = _perceive(recogniser, self._read([self._keys[row] for row in target[part]]))
-            crops = impersonate(recogniser, self._read([self._keys[row] for row in attacker[part]]), wanted.embeddings, severity)
+            targets = self._read([self._keys[row] for row in target[part]])
+            wanted = _embed(recogniser, targets)
+            crops = impersonate(recogniser, self._read([self._keys[row] for row in attacker[part]]), wanted, severity)
             log_odds = _log_odds(detector, crops)
             place = np.arange(len(rows[part]))
-            pairs = _together(system, Perception.joined([wanted, _perceive(recogniser, crops)]), place, place + len(place))
+            perceived = Perception.joined([_perceive(_observer(system), each) for each in (targets, crops)])
+            pairs = _together(system, np.concatenate([wanted, _embed(recogniser, crops)]), perceived, place, place + len(place))
             for name, values in pairs.items():
                 evidence[name][rows[part]] = values
             evidence["log_odds_a"][rows[part]] = np.where(second[part], evidence["log_odds_a"][rows[part]], log_odds)
             evidence["log_odds_b"][rows[part]] = np.where(second[part], log_odds, evidence["log_odds_b"][rows[part]])
         return evidence
+
+
+def _observer(system: System) -> Recogniser:
+    """What perceives for a comparer, whether or not the system has one."""
+    return system.pipeline.eyes.observer or system.pipeline.recogniser
+
+
+def _embed(recogniser: Recogniser, crops: Crops) -> np.ndarray:
+    """Embeddings of crops cut for another template."""
+    return recogniser.embed(recrop(crops, recogniser.spec.template))
 
 
 def _perceive(recogniser: Recogniser, crops: Crops) -> Perception:
@@ -183,7 +199,7 @@ def _log_odds(detector: Detector, crops: Crops) -> np.ndarray:
     return detector.log_odds(recrop(crops, detector.spec.template))
 
 
-def _together(system: System, seen: Perception, a: np.ndarray, b: np.ndarray) -> Columns:
+def _together(system: System, embeddings: np.ndarray, seen: Perception, a: np.ndarray, b: np.ndarray) -> Columns:
     """Evidence on pairs of rows that no image alone gives."""
-    similarity = np.einsum("nd,nd->n", seen.embeddings[a], seen.embeddings[b])
+    similarity = np.einsum("nd,nd->n", embeddings[a], embeddings[b])
     return {"similarity": similarity, "comparison": system.pipeline.compare(seen, a, b)}

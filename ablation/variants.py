@@ -79,6 +79,8 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
     found.append(_toggle("pairing", "pairing genuine and synthetic", "liveness.paired", config.liveness.paired, True))
     if config.comparison.pairs:
         found.append(Variant("comparison", "without the comparer", {"comparison.pairs": 0}))
+    if config.comparison.pairs and config.comparison.fit.epochs:
+        found.append(Variant("tuning", "the comparer without a network of its own", {"comparison.fit.epochs": 0}))
     if (Path(config.data.root) / FINDINGS).exists():
         found.append(Variant("cleaning", "without cleaning", alter=_uncleaned(Path(config.data.root))))
     ema = {f"{branch}.fit.ema_decay": 0.0 for branch in ("recognition", "liveness") if getattr(config, branch).fit.ema_decay}

@@ -21,9 +21,9 @@ from benchmarks.stages import Stages, Watched
 from common.errors import KryptoniteError
 from common.images import read_rgb
 from experiment import RunConfig, prepare_training_data
-from liveness.augment import Augment
 from liveness.forgeries import ForgedCrops
 from liveness.train import DetectorModule, train_detector
+from training.augment import Augment
 from training.crops import CropDataset
 
 WATCHED: list[Watched] = [

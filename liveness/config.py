@@ -6,27 +6,8 @@ from common.errors import ConfigError
 from common.inputs import CropTemplate
 from common.weights import BackboneConfig
 from dataset.forgery import FORGERIES
-from training.config import FitConfig
+from training.config import AugmentConfig, FitConfig
 from training.optim import OptimConfig
-
-
-@dataclass
-class AugmentConfig:
-    """How training crops are changed; genuine and synthetic ones alike, each step with its own probability per crop.
-
-    Args:
-        colour: Probability of a change of brightness, contrast, saturation and hue.
-        blur: Of a Gaussian blur.
-        noise: Of Gaussian noise.
-        rescale: Of being shrunk and enlarged again.
-        jpeg: Of JPEG compression at a quality of 50 to 95.
-    """
-
-    colour: float = 0.5
-    blur: float = 0.1
-    noise: float = 0.1
-    rescale: float = 0.2
-    jpeg: float = 0.3
 
 
 @dataclass

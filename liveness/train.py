@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 from common.inputs import InputSpec
 from common.weights import build_timm
 from evaluation.metrics import eer
-from liveness.augment import Augment
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
 from liveness.forgeries import ForgedCrops, targets
 from liveness.sampler import PairedBatches, UnpairedBatches
+from training.augment import Augment
 from training.crops import CropDataset
 from training.fit import fit
 from training.optim import build_optimiser

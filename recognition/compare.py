@@ -2,31 +2,30 @@
 
 A forger changes the inner face and keeps the rest, or keeps the face and changes the rest; either way some of what a recogniser sees on its
 way to the embedding agrees between the two photos and some does not. The comparer takes these agreements (cosines of every stage's pooled
-features, and of one map cell by cell) through a small network, trained on pairs of the training people. The recogniser stays as it is.
+features, and of one map cell by cell) through a small network, trained on pairs of the training people. The recogniser stays as it is; the
+comparer may have a copy of it for itself, tuned on such pairs (`recognition.tune`).
 """
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from common.errors import DataError, WeightsError
 from common.files import atomic_path, write_json
-from common.inputs import Crops
-from dataset.pairs import PairConfig, make_pairs
 from recognition.config import ComparisonConfig
-from recognition.perception import CELLS, Perception
+from recognition.perception import Perception, View, agreements
 from recognition.recogniser import Recogniser
 
 BATCH = 256  # pairs
-CHUNK = 2048  # pairs whose cells are in memory at once
+CHUNK = 2048  # pairs, or photos, whose cells are in memory at once
 _LIMIT = 30.0  # of the log-odds, either way
 
 
@@ -37,11 +36,13 @@ class Comparer:
         tensors: float32: `pooled_centre`, `pooled_spread`, `cells_centre`, `cells_spread` of the training photos; `centre`, `spread` of the
             training pairs' features; of all K networks `weight_0` K×F×H, `bias_0` K×1×H, `weight_1` K×H×1, `bias_1` K×1×1.
         channels: As `Perception`.
+        network: Through which the photos are to be perceived; None is the recogniser itself.
     """
 
-    def __init__(self, tensors: dict[str, np.ndarray], channels: tuple[int, ...]):
-        self._tensors = tensors
-        self._channels = tuple(channels)
+    def __init__(self, tensors: dict[str, np.ndarray], channels: tuple[int, ...], network: Recogniser | None = None):
+        self.tensors = tensors
+        self.channels = tuple(channels)
+        self.network = network
 
     @classmethod
     def fit(cls, config: ComparisonConfig, seen: Perception, a: np.ndarray, b: np.ndarray, genuine: np.ndarray) -> "Comparer":
@@ -96,87 +97,48 @@ class Comparer:
         Raises:
             DataError: Another recogniser saw these photos.
         """
-        if seen.channels != self._channels:
-            raise DataError(f"the comparer was trained on stages of {self._channels} channels, the recogniser has {seen.channels}")
+        if seen.channels != self.channels:
+            raise DataError(f"the comparer was trained on stages of {self.channels} channels, the recogniser has {seen.channels}")
         return by_parts(partial(self._judge, seen), a, b)
 
     def _judge(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        kept = self._tensors
+        kept = self.tensors
         scaled = (self.features(seen, a, b) - kept["centre"]) / kept["spread"]
         hidden = np.maximum(scaled @ kept["weight_0"] + kept["bias_0"], 0)
         return (hidden @ kept["weight_1"] + kept["bias_1"]).mean(0)[:, 0].clip(-_LIMIT, _LIMIT)
 
     def features(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """How far both photos of each pair agree: float32, N×F cosines.
-
-        They are of the embeddings; of every stage's means and spreads, standardised; and of the map cell by cell, standardised, a cell
-        and its mirror image taken together, since a face has two like halves.
-        """
-        columns = [(seen.embeddings[a] * seen.embeddings[b]).sum(1)]
-        pooled = [self._standardised("pooled", seen.pooled[rows]) for rows in (a, b)]
-        borders = np.cumsum([width for width in seen.channels for _ in range(2)])[:-1]
-        columns += [_cosine(one, other) for one, other in zip(*(np.split(side, borders, 1) for side in pooled), strict=True)]
-        cells = _cosine(*(self._standardised("cells", seen.cells[rows]) for rows in (a, b)))
-        folded = ((cells + cells[:, :, ::-1]) / 2)[:, :, : (CELLS + 1) // 2]
-        return np.concatenate([np.stack(columns, 1), folded.reshape(len(a), CELLS * folded.shape[2])], 1).astype(np.float32)
-
-    def _standardised(self, name: str, values: np.ndarray) -> np.ndarray:
-        return (values.astype(np.float32) - self._tensors[f"{name}_centre"]) / self._tensors[f"{name}_spread"]
+        """How far both photos of each pair agree: float32, N×F, as `recognition.perception.agreements`."""
+        standard = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items() if name.startswith(("pooled", "cells"))}
+        return agreements(View.of(seen, a), View.of(seen, b), standard, seen.channels).numpy()
 
     def save(self, folder: Path | str) -> None:
-        """Writes comparer.safetensors, then comparer.json; a folder with the latter is whole."""
+        """Writes comparer.safetensors, the network's files where it has one of its own, then comparer.json; a folder with it is whole."""
         folder = Path(folder)
         with atomic_path(folder / "comparer.safetensors") as temporary:
-            save_file({name: np.ascontiguousarray(tensor) for name, tensor in self._tensors.items()}, temporary)
-        write_json(folder / "comparer.json", {"channels": list(self._channels)})
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()}, temporary)
+        if self.network is not None:
+            self.network.save(folder)
+        write_json(folder / "comparer.json", {"channels": list(self.channels), "own_network": self.network is not None})
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Comparer":
-        """Reads what `save` wrote.
+    def load(cls, folder: Path | str, device: str = "auto", engine: str = "torch") -> "Comparer":
+        """Reads what `save` wrote; device and engine are for a network of its own, as `common.model.CropModel.load`.
 
         Raises:
             WeightsError: A file is missing or damaged.
+            ConfigError: As `CropModel.load`.
         """
         folder = Path(folder)
         try:
             described: dict[str, Any] = json.loads((folder / "comparer.json").read_text(encoding="utf-8"))
-            return cls(load_file(folder / "comparer.safetensors"), tuple(described["channels"]))
+            own, channels = described["own_network"], tuple(described["channels"])
+            tensors = load_file(folder / "comparer.safetensors")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise WeightsError(f"{folder}: holds no comparer ({error}); `python train.py` makes one") from error
-
-
-def train_comparer(
-    config: ComparisonConfig, recogniser: Recogniser, train: pd.DataFrame, read: Callable[[Sequence[str]], Crops]
-) -> tuple[Comparer, dict[str, Any]]:
-    """Draws pairs of the training people and trains a comparer on what the recogniser sees in them.
-
-    Args:
-        config: Settings.
-        recogniser: Trained already; stays as it is.
-        train: Columns label, path, key, is_synthetic, species.
-        read: Gives the recogniser's crops of some keys.
-
-    Returns:
-        The comparer and how many pairs it saw.
-
-    Raises:
-        DataError: The people give no pairs of both kinds.
-    """
-    keys = train["key"].tolist()
-    seen = Perception.joined([recogniser.perceive(read(keys[start : start + CHUNK])) for start in range(0, len(keys), CHUNK)])
-    pairs = make_pairs(train, PairConfig(config.pairs, same=0.5, different=0.0, synthetic=0.5, seed=config.seed))
-    row_of = pd.Series(range(len(train)), index=train["path"])
-    a, b = row_of[pairs["path_a"]].to_numpy(), row_of[pairs["path_b"]].to_numpy()
-    genuine = (pairs["kind"] == "same").to_numpy()
-    return Comparer.fit(config, seen, a, b, genuine), {"pairs": {"same": int(genuine.sum()), "synthetic": int((~genuine).sum())}}
+        return cls(tensors, channels, Recogniser.load(folder, device, engine) if own else None)
 
 
 def by_parts(function: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """What a function gives for pairs of rows, `CHUNK` pairs at a time."""
     return np.concatenate([function(a[start : start + CHUNK], b[start : start + CHUNK]) for start in range(0, max(len(a), 1), CHUNK)])
-
-
-def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Along the second axis; 0 where either is nothing."""
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return (one * other).sum(1) / np.maximum(lengths, 1e-6)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from common.inputs import CropTemplate
 from common.weights import BackboneConfig
-from training.config import FitConfig
+from training.config import AugmentConfig, FitConfig
 from training.optim import OptimConfig
 
 
@@ -63,7 +63,12 @@ class ComparisonConfig:
         hidden: Units of each.
         decay: Weight decay (L2 penalty).
         epochs: Passes over the pairs.
-        seed: Of pairs and initialisation.
+        people_per_batch: Identities in a batch when tuning; every pair of one of them in it is compared.
+        photos_per_person: Genuine photos of each, and as many `k_` images.
+        augment: How these crops are changed.
+        optim: Optimiser of the tuned network; the small networks on top learn ten times as fast.
+        fit: How long a copy of the recogniser is tuned together with the small networks; 0 epochs look through the recogniser itself.
+        seed: Of pairs, initialisation, batches and augmentation.
     """
 
     pairs: int = 0
@@ -71,4 +76,9 @@ class ComparisonConfig:
     hidden: int = 32
     decay: float = 1.0
     epochs: int = 12
+    people_per_batch: int = 8
+    photos_per_person: int = 3
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=0))
     seed: int = 0

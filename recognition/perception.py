@@ -1,11 +1,13 @@
 """What a recogniser sees on its way to the embedding, in which two photos can be compared place by place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from facenet_pytorch import InceptionResnetV1
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
 from recognition.iresnet import IResNet
 
@@ -15,6 +17,7 @@ _STAGES = {
     IResNet: ("layer1", "layer2", "layer3", "layer4"),
 }
 _AT_MOST = 6  # stages; transformers give every block
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,24 @@ class Perception:
         return cls(*arrays, parts[0].channels)
 
 
+class View(NamedTuple):
+    """Some rows of a `Perception` as float32 tensors."""
+
+    embeddings: torch.Tensor
+    pooled: torch.Tensor
+    cells: torch.Tensor
+
+    @classmethod
+    def of(cls, seen: Perception, rows: np.ndarray) -> "View":
+        """These rows, laid out alike however the arrays are: the order of a sum decides its last bits."""
+        parts = (seen.embeddings, seen.pooled, seen.cells)
+        return cls(*(torch.from_numpy(np.ascontiguousarray(part[rows])).float() for part in parts))
+
+    def rows(self, chosen: torch.Tensor) -> "View":
+        """Some of them, in any order, repeated or not."""
+        return View(*(part[chosen] for part in self))
+
+
 def intermediates(network: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Runs a network once for its output and its stages' maps, each N×C×H×W."""
     names = _STAGES.get(type(network))
@@ -58,6 +79,32 @@ def intermediates(network: torch.nn.Module, images: torch.Tensor) -> tuple[torch
 
 def summarise(maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """`pooled` and `cells` of `Perception`."""
-    pooled = torch.cat([torch.cat([stage.mean((2, 3)), stage.std((2, 3), correction=0)], 1) for stage in maps], 1)
+    # A channel that is the same everywhere has no slope at a spread of 0.
+    spreads = [(stage.float().var((2, 3), correction=0) + _TINY).sqrt() for stage in maps]
+    pooled = torch.cat([torch.cat([stage.mean((2, 3)), spread], 1) for stage, spread in zip(maps, spreads, strict=True)], 1)
     fine = [stage for stage in maps if min(stage.shape[2:]) >= CELLS]
     return pooled, adaptive_avg_pool2d((fine or maps[:1])[-1].float(), CELLS)
+
+
+def agreements(one: View, other: View, standard: Mapping[str, torch.Tensor], channels: tuple[int, ...]) -> torch.Tensor:
+    """How far both photos of N pairs agree: float32, N×F cosines.
+
+    They are of the embeddings; of every stage's means and spreads, standardised; and of the map cell by cell, standardised, a cell and its
+    mirror image taken together, since a face has two like halves.
+
+    Args:
+        one: The first photos.
+        other: The second.
+        standard: `pooled_centre`, `pooled_spread`, `cells_centre`, `cells_spread`, of the shape of one row.
+        channels: As `Perception`.
+    """
+    pooled, cells = (
+        [(getattr(side, name) - standard[f"{name}_centre"]) / standard[f"{name}_spread"] for side in (one, other)]
+        for name in ("pooled", "cells")
+    )
+    widths = [width for width in channels for _ in range(2)]
+    parts = zip(*(side.split(widths, 1) for side in pooled), strict=True)
+    columns = [cosine_similarity(one.embeddings, other.embeddings), *(cosine_similarity(*part) for part in parts)]
+    grid = cosine_similarity(*cells)
+    folded = ((grid + grid.flip(2)) / 2)[:, :, : (CELLS + 1) // 2]
+    return torch.cat([torch.stack(columns, 1), folded.flatten(1)], 1)

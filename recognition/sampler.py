@@ -7,7 +7,7 @@ from training.batches import RankedBatches
 
 
 class IdentityBalanced(RankedBatches):
-    """Batches of `people` identities with `photos` genuine images each, and one synthetic image of each that has one.
+    """Batches of `people` identities with `photos` genuine images each, and `forged` synthetic images of each that has any.
 
     An epoch deals every genuine image about once: people come in shuffled rounds, each with the next of their shuffled photos, so that a
     person with few photos is seen as often as one with many.
@@ -17,14 +17,14 @@ class IdentityBalanced(RankedBatches):
         synthetic: N bool.
         people: Identities per batch; fewer where there are not as many.
         photos: Genuine images of each.
-        with_synthetic: Whether to add the synthetic image.
+        forged: Synthetic images of each.
         seed: Of the draws.
 
     Raises:
         DataError: Nobody has a genuine image.
     """
 
-    def __init__(self, person: np.ndarray, synthetic: np.ndarray, people: int, photos: int, with_synthetic: bool, seed: int):
+    def __init__(self, person: np.ndarray, synthetic: np.ndarray, people: int, photos: int, forged: int, seed: int):
         super().__init__(seed)
         person, synthetic = np.asarray(person), np.asarray(synthetic).astype(bool)
         rows = np.arange(len(person))
@@ -32,9 +32,9 @@ class IdentityBalanced(RankedBatches):
         if not len(everyone):
             raise DataError("recognition cannot be trained: no training identity has a genuine image")
         self._genuine = [rows[(person == one) & ~synthetic] for one in everyone]
-        self._synthetic = [rows[(person == one) & synthetic] if with_synthetic else rows[:0] for one in everyone]
+        self._synthetic = [rows[(person == one) & synthetic] for one in everyone]
         self._people = min(people, len(everyone))
-        self._photos = photos
+        self._photos, self._forged = photos, forged
         self._batches = max(1, round(int((~synthetic).sum()) / (self._people * photos)))
 
     def count(self) -> int:
@@ -51,7 +51,7 @@ class IdentityBalanced(RankedBatches):
             batch: list[int] = []
             for one in turn.deal(self._people):
                 batch += photos[one].deal(self._photos)
-                batch += forged[one].deal(1)
+                batch += forged[one].deal(self._forged)
             batches.append(batch)
         return batches
 

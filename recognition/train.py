@@ -51,7 +51,8 @@ def train_recogniser(
     print(f"recognition: {config.backbone.name}, {start.source}", file=sys.stderr)
     person, people = pd.factorize(train["label"], sort=True)
     synthetic = train["is_synthetic"].to_numpy()
-    batches = IdentityBalanced(person, synthetic, config.people_per_batch, config.photos_per_person, config.spoof_weight > 0, config.seed)
+    forged = int(config.spoof_weight > 0)
+    batches = IdentityBalanced(person, synthetic, config.people_per_batch, config.photos_per_person, forged, config.seed)
     used = val_pairs[val_pairs["kind"] != "synthetic"]
     images = val[val["path"].isin([*used["path_a"], *used["path_b"]])].reset_index(drop=True)
     row_of = pd.Series(images.index, index=images["path"])

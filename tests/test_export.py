@@ -22,8 +22,9 @@ from common.weights import BackboneConfig
 from liveness.detector import Detector
 from pipeline import Pipeline
 from recognition.backbones import build_backbone
+from recognition.compare import Comparer
 from recognition.recogniser import PERCEPTION, Recogniser
-from tests.tiny import write_run
+from tests.tiny import BACKBONE, write_run
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,25 @@ def test_both_engines_submit_alike(run, faces, save, tmp_path):
             scores.append(pipeline.verify(*photos[:2]).score if mine == "verify" else pipeline.score_pairs(pairs)[0]["score"].to_numpy())
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     assert len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 2  # neither engine took what the other saw
+
+
+def test_the_comparers_own_network_sees_for_it_alone_and_is_exported_too(run, faces, save, tmp_path):
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(EXPORT))
+    plain = Pipeline.load(tmp_path / "run", tmp_path / "cache", "cpu")
+    torch.manual_seed(1)
+    made = build_backbone(BACKBONE, 16)
+    own = Recogniser(made.network, made.blueprint, plain.recogniser.spec, "tuned", "cpu")
+    Comparer(plain.comparer.tensors, plain.comparer.channels, own).save(tmp_path / "run/comparison")
+    pipeline = Pipeline.load(tmp_path / "run", tmp_path / "cache", "cpu")
+    embeddings, perception = pipeline.eyes.see(crops(3))
+    assert np.array_equal(embeddings, plain.recogniser.embed(crops(3)))
+    assert np.array_equal(perception.embeddings, own.embed(crops(3))) and not np.allclose(perception.embeddings, embeddings, atol=1e-2)
+    assert list(pipeline.export()) == ["recognition", "comparison", "liveness"]
+    photos = [str(save(tmp_path / f"{n}.png", face)) for n, face in enumerate(faces)]
+    exported = Pipeline.load(tmp_path / "run", tmp_path / "cache", "cpu", "onnx")
+    ours, others = (each.verify(*photos[:2]) for each in (pipeline, exported))
+    assert others.comparison == pytest.approx(ours.comparison, abs=1e-3) and others.similarity == pytest.approx(ours.similarity, abs=1e-4)
+    assert plain.verify(*photos[:2]).comparison != pytest.approx(ours.comparison, abs=1e-3)
 
 
 def test_a_network_whose_stages_are_hooked_can_be_exported(tmp_path):

@@ -35,7 +35,7 @@ CONFIG = {
         "pairs_per_batch": 4,
         "fit": {**FIT, "epochs": 4, "ema_decay": 0.9, "patience": 9},
     },
-    "comparison": {"pairs": 60, "networks": 2, "epochs": 2},
+    "comparison": {"pairs": 60, "networks": 2, "epochs": 2, "people_per_batch": 4, "photos_per_person": 2, "fit": FIT},
     "fusion": {"folds": 8, "resamples": 20},
 }
 

@@ -1,4 +1,4 @@
-"""How long a branch trains, and on what; apart from the trainer, so that scoring need not load it."""
+"""How long a branch trains, on what, and how its crops are changed; apart from the trainer, so that scoring need not load it."""
 
 from dataclasses import dataclass
 
@@ -28,3 +28,22 @@ class FitConfig:
     accelerator: str = "auto"
     gradient_clip: float = 5.0
     workers: int = 2
+
+
+@dataclass
+class AugmentConfig:
+    """How training crops are changed; genuine and synthetic ones alike, each step with its own probability per crop.
+
+    Args:
+        colour: Probability of a change of brightness, contrast, saturation and hue.
+        blur: Of a Gaussian blur.
+        noise: Of Gaussian noise.
+        rescale: Of being shrunk and enlarged again.
+        jpeg: Of JPEG compression at a quality of 50 to 95.
+    """
+
+    colour: float = 0.5
+    blur: float = 0.1
+    noise: float = 0.1
+    rescale: float = 0.2
+    jpeg: float = 0.3

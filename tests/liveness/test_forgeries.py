@@ -14,11 +14,11 @@ from common.inputs import CropTemplate, InputSpec
 from common.weights import BackboneConfig
 from dataset.forgery import FORGERIES, face_mask, self_blend
 from detection.warp import estimate_similarity, template_points, warp
-from liveness.config import AugmentConfig, LivenessConfig
+from liveness.config import LivenessConfig
 from liveness.forgeries import ForgedCrops, targets
 from liveness.sampler import PairedBatches
 from liveness.train import DetectorModule, train_detector
-from training.config import FitConfig
+from training.config import AugmentConfig, FitConfig
 
 TEMPLATE = CropTemplate(112, 0.2)
 POINTS = np.array([[58.0, 66], [102, 64], [80, 88], [62, 110], [100, 109]])  # about where a generated face's landmarks lie

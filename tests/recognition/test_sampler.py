@@ -26,7 +26,7 @@ def table(sizes, forged):
 )
 def test_batches_are_balanced(people, per_batch, photos, seed):
     person, synthetic = table(*zip(*people, strict=True))
-    sampler = IdentityBalanced(person, synthetic, per_batch, photos, True, seed)
+    sampler = IdentityBalanced(person, synthetic, per_batch, photos, 2, seed)
     batches = list(sampler)
     assert len(batches) == len(sampler)
     for batch in batches:
@@ -37,17 +37,17 @@ def test_batches_are_balanced(people, per_batch, photos, seed):
             own = [row for row in genuine if person[row] == one]
             assert len(set(own)) == min(photos, people[one][0])  # repeats only where there are too few
             forged = [row for row in batch if synthetic[row] and person[row] == one]
-            assert len(forged) == (people[one][1] > 0)
+            assert len(forged) == 2 * (people[one][1] > 0) and len(set(forged)) == min(2, people[one][1])
 
 
 def test_without_the_spoof_term_no_forgery_is_dealt():
     person, synthetic = table([4, 4], [4, 4])
-    assert not any(synthetic[row] for batch in IdentityBalanced(person, synthetic, 2, 2, False, 0) for row in batch)
+    assert not any(synthetic[row] for batch in IdentityBalanced(person, synthetic, 2, 2, 0, 0) for row in batch)
 
 
 def test_an_epoch_deals_every_photo_about_once_and_epochs_differ_by_seed():
     person, synthetic = table([6] * 8, [0] * 8)
-    sampler = IdentityBalanced(person, synthetic, 4, 3, False, 0)
+    sampler = IdentityBalanced(person, synthetic, 4, 3, 0, 0)
     first = list(sampler)
     assert sorted(row for batch in first for row in batch) == list(range(48))
     sampler.set_epoch(1)
@@ -59,7 +59,7 @@ def test_an_epoch_deals_every_photo_about_once_and_epochs_differ_by_seed():
 
 def test_two_processes_share_the_batches(monkeypatch):
     person, synthetic = table([6] * 8, [0] * 8)
-    sampler = IdentityBalanced(person, synthetic, 3, 3, False, 0)
+    sampler = IdentityBalanced(person, synthetic, 3, 3, 0, 0)
     whole = list(sampler)
     shares = []
     for rank in range(2):
@@ -72,4 +72,4 @@ def test_two_processes_share_the_batches(monkeypatch):
 
 def test_nobody_genuine_is_an_error():
     with pytest.raises(DataError, match="genuine"):
-        IdentityBalanced(np.zeros(3, int), np.ones(3, bool), 2, 2, True, 0)
+        IdentityBalanced(np.zeros(3, int), np.ones(3, bool), 2, 2, 1, 0)

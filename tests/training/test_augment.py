@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from liveness.augment import Augment, down_up
-from liveness.config import AugmentConfig
+from training.augment import Augment, down_up
+from training.config import AugmentConfig
 
 OFF = {"colour": 0.0, "blur": 0.0, "noise": 0.0, "rescale": 0.0, "jpeg": 0.0}
 

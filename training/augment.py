@@ -11,7 +11,7 @@ from kornia.augmentation import (
 )
 from torch import nn
 
-from liveness.config import AugmentConfig
+from training.config import AugmentConfig
 
 SMALLEST = 0.4  # of the side, when rescaling
 
