@@ -1,19 +1,16 @@
 """Augmentation of crop batches with kornia, blind to the class."""
 
+from collections.abc import Callable
+
 import torch
-from kornia.augmentation import (
-    AugmentationSequential,
-    ColorJiggle,
-    RandomGaussianBlur,
-    RandomGaussianNoise,
-    RandomHorizontalFlip,
-    RandomJPEG,
-)
+from kornia.augmentation import ColorJiggle, RandomGaussianBlur, RandomGaussianNoise, RandomJPEG
 from torch import nn
 
 from training.config import AugmentConfig
 
 SMALLEST = 0.4  # of the side, when rescaling
+
+Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Augment(nn.Module):
@@ -25,24 +22,25 @@ class Augment(nn.Module):
 
     def __init__(self, config: AugmentConfig):
         super().__init__()
-        self._camera = AugmentationSequential(
-            RandomHorizontalFlip(p=0.5),
-            ColorJiggle(0.2, 0.2, 0.2, 0.02, p=config.colour),
-            RandomGaussianBlur((5, 5), (0.1, 1.5), p=config.blur),
-            RandomGaussianNoise(std=0.03, p=config.noise),
-            data_keys=["input"],
-        )
-        self._rescale = config.rescale
-        self._jpeg = RandomJPEG(jpeg_quality=(50.0, 95.0), p=config.jpeg)
+        # Each step sees the crops it changes and no others: kornia, left to choose, works on all of them and throws most of it away.
+        self._steps: list[tuple[float, Step]] = [
+            (0.5, lambda images: images.flip(3)),
+            (config.colour, ColorJiggle(0.2, 0.2, 0.2, 0.02, p=1.0)),
+            (config.blur, RandomGaussianBlur((5, 5), (0.1, 1.5), p=1.0)),
+            (config.noise, RandomGaussianNoise(std=0.03, p=1.0)),
+            (config.rescale, lambda images: down_up(images, float(torch.empty(()).uniform_(SMALLEST, 1)))),
+            (config.jpeg, RandomJPEG(jpeg_quality=(50.0, 95.0), p=1.0)),
+        ]
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Maps float N×3×S×S in 0..1 to the same, S a multiple of 16 (JPEG's blocks with halved chroma)."""
-        images = self._camera(images).clamp(0, 1)
-        chosen = torch.rand(len(images)) < self._rescale
-        if chosen.any():
-            images[chosen] = down_up(images[chosen], float(torch.empty(()).uniform_(SMALLEST, 1)))
-        return self._jpeg(images).clamp(0, 1)
+        images = images.clone()
+        for share, step in self._steps:
+            chosen = torch.rand(len(images)) < share
+            if chosen.any():
+                images[chosen] = step(images[chosen]).clamp(0, 1)
+        return images
 
 
 def down_up(images: torch.Tensor, factor: float) -> torch.Tensor:
