@@ -161,8 +161,8 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     )
     stages = {"recognition": recognition, "liveness": liveness}
     if config.comparison.pairs:
+        template = config.recognition.template
         judged = data.val_pairs[data.val_pairs["kind"] != "different"]
-        read = partial(data.cache.read_batch, template=config.recognition.template)
         stages["comparison"] = _stage(
             run / "comparison",
             {
@@ -172,7 +172,7 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
                 "pairs": _pairs_print(judged, data.val) if config.comparison.fit.epochs else "",
             },
             lambda folder, mark: train_comparer(
-                config.comparison, Recogniser.load(run / "recognition"), data.train, data.val, judged, read, folder, mark
+                config.comparison, Recogniser.load(run / "recognition"), data.train, data.val, judged, data.reader(template), folder, mark
             ),
         )
     return _fuse(run, config, data, stages) if main else {}
@@ -328,7 +328,8 @@ def _compared(stages: dict[str, Any]) -> str:
     if "comparison" not in stages:
         return "none"
     pairs = stages["comparison"]["pairs"]
-    tuned = ", with a copy of the recogniser tuned on such pairs" if "validation_eer" in stages["comparison"] else ""
+    own = stages["comparison"].get("validation_eer", {}).get("best_epoch")
+    tuned = ", with a copy of the recogniser tuned on such pairs" if own else ""
     return f"trained on {pairs['same']} pairs of genuine photos and {pairs['synthetic']} with a k_ image{tuned}"
 
 

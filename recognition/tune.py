@@ -5,7 +5,7 @@ from a genuine photo of its person. Embeddings of that copy are no longer good f
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def train_comparer(
     train: pd.DataFrame,
     val: pd.DataFrame,
     val_pairs: pd.DataFrame,
-    read: Callable[[Sequence[str]], Crops],
+    read: Callable[[str], np.ndarray],
     folder: Path,
     version: str,
 ) -> tuple[Comparer, dict[str, Any]]:
@@ -52,18 +52,20 @@ def train_comparer(
         train: Columns label, path, key, is_synthetic, species.
         val: Likewise.
         val_pairs: Columns path_a, path_b, kind; of these tuning keeps the epoch that tells `same` from `synthetic` best.
-        read: Gives the recogniser's crops of some keys.
+        read: Gives the recogniser's crop of a key.
         folder: For checkpoints and logs of the tuning.
         version: Fingerprint of everything that decides the result.
 
     Returns:
-        The comparer, how many pairs it saw, and what tuning came to.
+        The comparer, with a network of its own where tuning made it better; how many pairs it saw and what tuning came to.
 
     Raises:
         DataError: The people give no pairs of both kinds.
     """
     keys = train["key"].tolist()
-    seen = Perception.joined([recogniser.perceive(read(keys[start : start + CHUNK])) for start in range(0, len(keys), CHUNK)])
+    chunks = [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
+    template = recogniser.spec.template
+    seen = Perception.joined([recogniser.perceive(Crops(np.stack([read(key) for key in chunk]), template)) for chunk in chunks])
     pairs = make_pairs(train, PairConfig(config.pairs, same=0.5, different=0.0, synthetic=0.5, seed=config.seed))
     genuine = (pairs["kind"] == "same").to_numpy()
     comparer = Comparer.fit(config, seen, *_rows(pairs, train).T, genuine)
@@ -78,24 +80,22 @@ def train_comparer(
     judged = val_pairs[val_pairs["kind"] != "different"]
     images = val[val["path"].isin([*judged["path_a"], *judged["path_b"]])].reset_index(drop=True)
     module = PairModule(config, recogniser, comparer, person, synthetic, _rows(judged, images), (judged["kind"] == "same").to_numpy())
-
-    def crop(key: str) -> np.ndarray:
-        return read([key]).pixels[0]
-
     workers = config.fit.workers
     result = fit(
         module,
-        DataLoader(CropDataset(train["key"], crop), batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
-        DataLoader(CropDataset(images["key"], crop), batch_size=64, num_workers=workers),
+        DataLoader(CropDataset(train["key"], read), batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
+        DataLoader(CropDataset(images["key"], read), batch_size=64, num_workers=workers),
         folder,
         config.fit,
         config.seed,
         version,
     )
-    source = f"{recogniser.source}, tuned on pairs"
-    tuned = Recogniser(module.network, recogniser.blueprint, recogniser.spec, source)
+    figures["validation_eer"] = asdict(result)
+    if not result.best_epoch:
+        return comparer, figures
+    tuned = Recogniser(module.network, recogniser.blueprint, recogniser.spec, f"{recogniser.source}, tuned on pairs")
     layers = {name: parameter.detach().numpy() for name, parameter in module.layers.items()}
-    return Comparer({**comparer.tensors, **layers}, comparer.channels, tuned), {**figures, "validation_eer": asdict(result)}
+    return Comparer({**comparer.tensors, **layers}, comparer.channels, tuned), figures
 
 
 def _rows(pairs: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
