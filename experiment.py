@@ -161,18 +161,19 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     )
     stages = {"recognition": recognition, "liveness": liveness}
     if config.comparison.pairs:
-        template = config.recognition.template
-        judged = data.val_pairs[data.val_pairs["kind"] != "different"]
+        read = data.reader(config.recognition.template)
         stages["comparison"] = _stage(
             run / "comparison",
             {
                 "config": _settings(config.comparison),
                 "recogniser": sha256_file(run / "recognition/model.safetensors"),
                 "images": _images_print(data.train),
-                "pairs": _pairs_print(judged, data.val) if config.comparison.fit.epochs else "",
+                "pairs": _pairs_print(data.val_pairs[data.val_pairs["kind"] != "different"], data.val)
+                if config.comparison.fit.epochs
+                else "",
             },
             lambda folder, mark: train_comparer(
-                config.comparison, Recogniser.load(run / "recognition"), data.train, data.val, judged, data.reader(template), folder, mark
+                config.comparison, Recogniser.load(run / "recognition"), data.train, data.val, data.val_pairs, read, folder, mark
             ),
         )
     return _fuse(run, config, data, stages) if main else {}

@@ -138,10 +138,10 @@ class Eyes:
 
     def see(self, crops: Crops) -> tuple[np.ndarray, Perception | None]:
         """Embeddings of the recogniser's crops, and what the comparer goes by."""
-        perception = self.observer.perceive(crops) if self.observer else None
-        if perception is not None and self.observer is self.recogniser:
-            return perception.embeddings, perception
-        return self.recogniser.embed(crops), perception
+        if self.observer is None:
+            return self.recogniser.embed(crops), None
+        perception = self.observer.perceive(crops)
+        return perception.embeddings if self.observer is self.recogniser else self.recogniser.embed(crops), perception
 
     def share(self, share: Share) -> Sights:
         """Looks at a share; what is no image is missing in what it gives.

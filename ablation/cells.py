@@ -162,16 +162,17 @@ class Cells:
         rows, second = victims(self._pairs)
         a, b = self._first[rows], self._second[rows]
         attacker, target = np.where(second, b, a), np.where(second, a, b)
-        recogniser, detector = system.pipeline.recogniser, system.pipeline.detector
+        recogniser, detector, see = system.pipeline.recogniser, system.pipeline.detector, system.pipeline.eyes.see
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
             targets = self._read([self._keys[row] for row in target[part]])
-            wanted = _embed(recogniser, targets)
+            wanted, seen = see(recrop(targets, recogniser.spec.template))
             crops = impersonate(recogniser, self._read([self._keys[row] for row in attacker[part]]), wanted, severity)
             log_odds = _log_odds(detector, crops)
             place = np.arange(len(rows[part]))
-            perceived = Perception.joined([_perceive(_observer(system), each) for each in (targets, crops)])
-            pairs = _together(system, np.concatenate([wanted, _embed(recogniser, crops)]), perceived, place, place + len(place))
+            embeddings, perceived = see(recrop(crops, recogniser.spec.template))
+            both = Perception.joined([seen, perceived]) if system.pipeline.comparer else None
+            pairs = _together(system, np.concatenate([wanted, embeddings]), both, place, place + len(place))
             for name, values in pairs.items():
                 evidence[name][rows[part]] = values
             evidence["log_odds_a"][rows[part]] = np.where(second[part], evidence["log_odds_a"][rows[part]], log_odds)
@@ -184,11 +185,6 @@ def _observer(system: System) -> Recogniser:
     return system.pipeline.eyes.observer or system.pipeline.recogniser
 
 
-def _embed(recogniser: Recogniser, crops: Crops) -> np.ndarray:
-    """Embeddings of crops cut for another template."""
-    return recogniser.embed(recrop(crops, recogniser.spec.template))
-
-
 def _perceive(recogniser: Recogniser, crops: Crops) -> Perception:
     """What the recogniser sees in crops cut for another template."""
     return recogniser.perceive(recrop(crops, recogniser.spec.template))
@@ -199,7 +195,7 @@ def _log_odds(detector: Detector, crops: Crops) -> np.ndarray:
     return detector.log_odds(recrop(crops, detector.spec.template))
 
 
-def _together(system: System, embeddings: np.ndarray, seen: Perception, a: np.ndarray, b: np.ndarray) -> Columns:
+def _together(system: System, embeddings: np.ndarray, seen: Perception | None, a: np.ndarray, b: np.ndarray) -> Columns:
     """Evidence on pairs of rows that no image alone gives."""
     similarity = np.einsum("nd,nd->n", embeddings[a], embeddings[b])
     return {"similarity": similarity, "comparison": system.pipeline.compare(seen, a, b)}

@@ -23,7 +23,7 @@ from common.files import fingerprint
 from common.inputs import Crops
 from dataset.forgery import FORGERIES
 from evaluation.bootstrap import detector_intervals
-from evaluation.metrics import detector_metrics
+from evaluation.metrics import eer
 from experiment import RunConfig, prepare_training_data
 from liveness.config import LivenessConfig
 from liveness.detector import Detector
@@ -60,7 +60,7 @@ def cells(detector: Detector, val: pd.DataFrame, attacks: dict[str, np.ndarray],
         synthetic = np.arange(len(log_odds)) >= len(innocent)
         identity = np.concatenate([people, forgers if kind == "k_" else people])
         low, high = detector_intervals(identity, synthetic, log_odds, resamples=RESAMPLES)["eer"]
-        found[kind] = f"{detector_metrics(synthetic, log_odds)['eer']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+        found[kind] = f"{eer(synthetic, log_odds):.1%} [{100 * low:.1f}, {100 * high:.1f}]"
     return found
 
 

@@ -33,6 +33,17 @@ class PairConfig:
     seed: int = 0
 
 
+def shown_in(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Those of `images` that some pair shows, numbered anew."""
+    return images[images["path"].isin([*pairs["path_a"], *pairs["path_b"]])].reset_index(drop=True)
+
+
+def pair_rows(pairs: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    """Rows of `images` that the pairs show: int, N×2."""
+    row_of = pd.Series(range(len(images)), index=images["path"])
+    return np.stack([row_of[pairs["path_a"]], row_of[pairs["path_b"]]], 1)
+
+
 def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
     """Draws pairs without repetition.
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from common.inputs import InputSpec
 from common.weights import build_timm
@@ -20,7 +19,7 @@ from liveness.detector import Detector
 from liveness.forgeries import ForgedCrops, targets
 from liveness.sampler import PairedBatches, UnpairedBatches
 from training.augment import Augment
-from training.crops import CropDataset
+from training.crops import CropDataset, crop_loaders
 from training.fit import fit
 from training.optim import build_optimiser
 
@@ -56,11 +55,9 @@ def train_detector(
         synthetic,
         val["is_synthetic"].to_numpy(),
     )
-    workers = config.fit.workers
     result = fit(
         module,
-        DataLoader(crops, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
-        DataLoader(CropDataset(val["key"], read), batch_size=64, num_workers=workers),
+        *crop_loaders(crops, batches, CropDataset(val["key"], read), config.fit.workers),
         folder,
         config.fit,
         config.seed,

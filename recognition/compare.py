@@ -8,7 +8,7 @@ comparer may have a copy of it for itself, tuned on such pairs (`recognition.tun
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from common.errors import DataError, WeightsError
 from common.files import atomic_path, write_json
 from recognition.config import ComparisonConfig
-from recognition.perception import Perception, View, agreements
+from recognition.perception import STANDARD, Perception, View, agreements
 from recognition.recogniser import Recogniser
 
 BATCH = 256  # pairs
@@ -102,14 +102,12 @@ class Comparer:
         return by_parts(partial(self._judge, seen), a, b)
 
     def _judge(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        kept = self.tensors
-        scaled = (self.features(seen, a, b) - kept["centre"]) / kept["spread"]
-        hidden = np.maximum(scaled @ kept["weight_0"] + kept["bias_0"], 0)
-        return (hidden @ kept["weight_1"] + kept["bias_1"]).mean(0)[:, 0].clip(-_LIMIT, _LIMIT)
+        tensors = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items()}
+        return judge(View.of(seen, a), View.of(seen, b), tensors, self.channels).numpy().clip(-_LIMIT, _LIMIT)
 
     def features(self, seen: Perception, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """How far both photos of each pair agree: float32, N×F, as `recognition.perception.agreements`."""
-        standard = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items() if name.startswith(("pooled", "cells"))}
+        standard = {name: torch.from_numpy(self.tensors[name]) for name in STANDARD}
         return agreements(View.of(seen, a), View.of(seen, b), standard, seen.channels).numpy()
 
     def save(self, folder: Path | str) -> None:
@@ -137,6 +135,22 @@ class Comparer:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise WeightsError(f"{folder}: holds no comparer ({error}); `python train.py` makes one") from error
         return cls(tensors, channels, Recogniser.load(folder, device, engine) if own else None)
+
+
+def judge(one: View, other: View, tensors: Mapping[str, torch.Tensor], channels: tuple[int, ...], dropout: float = 0.0) -> torch.Tensor:
+    """Log-odds that both photos of N pairs are genuine, unbounded: the mean of all networks.
+
+    Args:
+        one: The first photos.
+        other: The second.
+        tensors: As `Comparer`.
+        channels: As `Perception`.
+        dropout: Share of the hidden units that are left out at random, while training.
+    """
+    scaled = (agreements(one, other, tensors, channels) - tensors["centre"]) / tensors["spread"]
+    hidden = torch.relu(scaled @ tensors["weight_0"] + tensors["bias_0"])
+    hidden = torch.nn.functional.dropout(hidden, dropout)
+    return (hidden @ tensors["weight_1"] + tensors["bias_1"]).mean(0)[:, 0]
 
 
 def by_parts(function: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ _STAGES = {
 }
 _AT_MOST = 6  # stages; transformers give every block
 _TINY = 1e-6
+STANDARD = ("pooled_centre", "pooled_spread", "cells_centre", "cells_spread")  # by which `agreements` standardises
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def agreements(one: View, other: View, standard: Mapping[str, torch.Tensor], cha
     Args:
         one: The first photos.
         other: The second.
-        standard: `pooled_centre`, `pooled_spread`, `cells_centre`, `cells_spread`, of the shape of one row.
+        standard: Those named in `STANDARD`, of the shape of one row.
         channels: As `Perception`.
     """
     pooled, cells = (

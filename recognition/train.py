@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from common.inputs import InputSpec
+from dataset.pairs import pair_rows, shown_in
 from evaluation.metrics import eer
 from recognition.config import RecognitionConfig
 from recognition.losses import SpoofAwareMarginLoss
 from recognition.recogniser import Recogniser
 from recognition.sampler import IdentityBalanced
-from training.crops import CropDataset
+from training.crops import CropDataset, crop_loaders
 from training.fit import fit
 from training.optim import build_optimiser
 
@@ -54,9 +54,7 @@ def train_recogniser(
     forged = int(config.spoof_weight > 0)
     batches = IdentityBalanced(person, synthetic, config.people_per_batch, config.photos_per_person, forged, config.seed)
     used = val_pairs[val_pairs["kind"] != "synthetic"]
-    images = val[val["path"].isin([*used["path_a"], *used["path_b"]])].reset_index(drop=True)
-    row_of = pd.Series(images.index, index=images["path"])
-    pairs = np.stack([row_of[used["path_a"]], row_of[used["path_b"]]], 1)
+    images = shown_in(used, val)
     module = RecognitionModule(
         config,
         start.network.train(),
@@ -64,14 +62,12 @@ def train_recogniser(
         person,
         synthetic,
         len(people),
-        pairs,
+        pair_rows(used, images),
         (used["kind"] == "same").to_numpy(),
     )
-    workers = config.fit.workers
     result = fit(
         module,
-        DataLoader(CropDataset(train["key"], read), batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
-        DataLoader(CropDataset(images["key"], read), batch_size=64, num_workers=workers),
+        *crop_loaders(CropDataset(train["key"], read), batches, CropDataset(images["key"], read), config.fit.workers),
         folder,
         config.fit,
         config.seed,

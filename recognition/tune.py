@@ -14,24 +14,22 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from common.inputs import Crops
-from dataset.pairs import PairConfig, make_pairs
+from dataset.pairs import PairConfig, make_pairs, pair_rows, shown_in
 from evaluation.metrics import eer
-from recognition.compare import CHUNK, Comparer
+from recognition.compare import CHUNK, Comparer, judge
 from recognition.config import ComparisonConfig
-from recognition.perception import Perception, View, agreements, intermediates, summarise
+from recognition.perception import Perception, View, intermediates, summarise
 from recognition.recogniser import Recogniser
 from recognition.sampler import IdentityBalanced
 from training.augment import Augment
-from training.crops import CropDataset
+from training.crops import CropDataset, crop_loaders
 from training.fit import fit
 from training.optim import build_optimiser
 
 _HEAD_LR_SCALE, _DROPOUT = 10, 0.2
 _LAYERS = ("weight_0", "bias_0", "weight_1", "bias_1")
-_STANDARD = ("pooled_centre", "pooled_spread", "cells_centre", "cells_spread")
 
 
 def train_comparer(
@@ -51,7 +49,7 @@ def train_comparer(
         recogniser: Trained already; where tuning is wanted its network is the copy that is tuned.
         train: Columns label, path, key, is_synthetic, species.
         val: Likewise.
-        val_pairs: Columns path_a, path_b, kind; of these tuning keeps the epoch that tells `same` from `synthetic` best.
+        val_pairs: Columns path_a, path_b, kind; tuning keeps the epoch that tells `same` from `synthetic` best, others are left out.
         read: Gives the recogniser's crop of a key.
         folder: For checkpoints and logs of the tuning.
         version: Fingerprint of everything that decides the result.
@@ -68,7 +66,7 @@ def train_comparer(
     seen = Perception.joined([recogniser.perceive(Crops(np.stack([read(key) for key in chunk]), template)) for chunk in chunks])
     pairs = make_pairs(train, PairConfig(config.pairs, same=0.5, different=0.0, synthetic=0.5, seed=config.seed))
     genuine = (pairs["kind"] == "same").to_numpy()
-    comparer = Comparer.fit(config, seen, *_rows(pairs, train).T, genuine)
+    comparer = Comparer.fit(config, seen, *pair_rows(pairs, train).T, genuine)
     figures: dict[str, Any] = {"pairs": {"same": int(genuine.sum()), "synthetic": int((~genuine).sum())}}
     if not config.fit.epochs:
         return comparer, figures
@@ -78,13 +76,11 @@ def train_comparer(
     photos = config.photos_per_person
     batches = IdentityBalanced(person, synthetic, config.people_per_batch, photos, photos, config.seed)
     judged = val_pairs[val_pairs["kind"] != "different"]
-    images = val[val["path"].isin([*judged["path_a"], *judged["path_b"]])].reset_index(drop=True)
-    module = PairModule(config, recogniser, comparer, person, synthetic, _rows(judged, images), (judged["kind"] == "same").to_numpy())
-    workers = config.fit.workers
+    images = shown_in(judged, val)
+    module = PairModule(config, recogniser, comparer, person, synthetic, pair_rows(judged, images), (judged["kind"] == "same").to_numpy())
     result = fit(
         module,
-        DataLoader(CropDataset(train["key"], read), batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
-        DataLoader(CropDataset(images["key"], read), batch_size=64, num_workers=workers),
+        *crop_loaders(CropDataset(train["key"], read), batches, CropDataset(images["key"], read), config.fit.workers),
         folder,
         config.fit,
         config.seed,
@@ -96,12 +92,6 @@ def train_comparer(
     tuned = Recogniser(module.network, recogniser.blueprint, recogniser.spec, f"{recogniser.source}, tuned on pairs")
     layers = {name: parameter.detach().numpy() for name, parameter in module.layers.items()}
     return Comparer({**comparer.tensors, **layers}, comparer.channels, tuned), figures
-
-
-def _rows(pairs: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
-    """N×2 rows of `images` that the pairs show."""
-    row_of = pd.Series(range(len(images)), index=images["path"])
-    return np.stack([row_of[pairs["path_a"]], row_of[pairs["path_b"]]], 1)
 
 
 class PairModule(pl.LightningModule):
@@ -130,7 +120,8 @@ class PairModule(pl.LightningModule):
         super().__init__()
         self.network = recogniser.network.train()
         self.layers = torch.nn.ParameterDict({name: torch.from_numpy(comparer.tensors[name].copy()) for name in _LAYERS})
-        for name in (*_STANDARD, "centre", "spread"):
+        self._fixed = [name for name in comparer.tensors if name not in _LAYERS]
+        for name in self._fixed:
             self.register_buffer(name, torch.from_numpy(comparer.tensors[name]))
         self._config, self._spec, self._channels = config, recogniser.spec, comparer.channels
         self._augment = Augment(config.augment)
@@ -144,12 +135,9 @@ class PairModule(pl.LightningModule):
         return View(torch.nn.functional.normalize(output.float(), dim=1), *(part.float() for part in summarise(maps)))
 
     def logits(self, one: View, other: View) -> torch.Tensor:
-        """Log-odds that both photos of N pairs are genuine, as `Comparer`, the hidden units dropped out while training."""
-        standard = {name: getattr(self, name) for name in _STANDARD}
-        features = (agreements(one, other, standard, self._channels) - self.centre) / self.spread
-        hidden = torch.relu(features @ self.layers["weight_0"] + self.layers["bias_0"])
-        hidden = torch.nn.functional.dropout(hidden, _DROPOUT, self.training)
-        return (hidden @ self.layers["weight_1"] + self.layers["bias_1"]).mean(0)[:, 0]
+        """Log-odds that both photos of N pairs are genuine, hidden units dropped out while training."""
+        tensors = {**{name: getattr(self, name) for name in self._fixed}, **self.layers}
+        return judge(one, other, tensors, self._channels, _DROPOUT if self.training else 0.0)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         """Augments a batch and takes the loss of all its pairs of one person with a genuine photo, both classes alike in weight."""

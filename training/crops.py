@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
+
+from training.batches import RankedBatches
 
 
 class CropDataset(Dataset):
@@ -30,3 +32,18 @@ class CropDataset(Dataset):
     def pixels(self, row: int) -> np.ndarray:
         """Gives the crop as it is cached: uint8, S×S×3, RGB."""
         return self._read(self._keys[row])
+
+
+def crop_loaders(train: CropDataset, batches: RankedBatches, val: CropDataset, workers: int) -> tuple[DataLoader, DataLoader]:
+    """What `training.fit.fit` reads: the training crops in these batches, and the whole validation set in order.
+
+    Args:
+        train: Crops to train on.
+        batches: Numbers of `train`, batch by batch.
+        val: Crops to validate on.
+        workers: Processes that read crops.
+    """
+    return (
+        DataLoader(train, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0),
+        DataLoader(val, batch_size=64, num_workers=workers),
+    )
