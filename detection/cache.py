@@ -137,8 +137,9 @@ class FaceCache:
         fresh = {key: image for key, image in decoded.items() if image is not None}
         if fresh:
             faces = self.aligner(list(fresh.values()))
+            # Making a file is waiting for the disk, more than anything.
+            list(threads.map(lambda entry: self._write(entry[1], faces, entry[0]), enumerate(fresh)))
             for row, key in enumerate(fresh):
-                self._write(key, faces, row)
                 known[key] = (faces.status[row], float(faces.confidence[row]), *map(float, faces.boxes[row]))
         blank = (UNREADABLE, 0.0, *[float("nan")] * 4)
         return [(path, key, *known[key]) if key in known else (path, "", *blank) for path, key in zip(paths, keys, strict=True)]

@@ -111,8 +111,15 @@ class SumTables:
     def shrunk(self, height: int, width: int) -> torch.Tensor:
         """All images brought to one size: float32 N×3×height×width in 0..255."""
         start = torch.zeros(1, dtype=torch.long, device=self._device)
-        lines, columns = (_bins(start, start + side, number) for side, number in zip(self.shape, (height, width), strict=True))
-        return self._averages(self._sums, lines, columns).permute(0, 3, 1, 2)
+        (top, bottom), (left, right) = (
+            _bins(start, start + side, number) for side, number in zip(self.shape, (height, width), strict=True)
+        )
+        # All images alike: whole lines first, then columns of what is left: fewer places to look up.
+        lines = self._sums.view(len(self._sums), self.shape[0] + 1, -1)
+        bands = (lines.index_select(1, bottom[0]) - lines.index_select(1, top[0])).view(len(lines), height, -1, 3)
+        total = bands.index_select(2, right[0]).sub_(bands.index_select(2, left[0]))
+        area = (bottom - top)[0, :, None] * (right - left)[0]
+        return (total / area[:, :, None]).permute(0, 3, 1, 2)
 
     def crops(self, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Cuts boxes from images and averages them down (or repeats them up) to one size.
@@ -133,19 +140,18 @@ class SumTables:
         lines, columns = _bins(top[whole], bottom[whole], side), _bins(left[whole], right[whole], side)
         # As if all images were one, below each other.
         first = (rows * (height + 1)).int()[:, None]
-        crops = self._averages(self._sums.view(1, -1, 3), tuple(edge + first for edge in lines), columns)
-        return boxes, rows, crops.view(-1, side, side, 3).permute(0, 3, 1, 2)
+        crops = self._averages(tuple(edge + first for edge in lines), columns)
+        return boxes, rows, crops.permute(0, 3, 1, 2)
 
-    def _averages(
-        self, sums: torch.Tensor, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        """Averages in N tables over the rectangles between lines (M×h) and columns (M×w): float32 N×Mh×w×3."""
+    def _averages(self, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Averages over the rectangles between M times h lines of all images and M times w columns: float32 M×h×w×3."""
         (top, bottom), (left, right) = lines, columns
         upper, lower = ((edge * (self.shape[1] + 1))[:, :, None] for edge in (top, bottom))
         places = [lower + right[:, None], upper + right[:, None], lower + left[:, None], upper + left[:, None]]
-        total, *others = (sums.index_select(1, place.flatten()) for place in places)
-        total = total.sub_(others[0]).sub_(others[1]).add_(others[2]).view(len(sums), -1, left.shape[1], 3)
-        return total / ((bottom - top)[:, :, None] * (right - left)[:, None]).view(-1, left.shape[1], 1)
+        sums = self._sums.view(-1, 3)
+        total, *others = (sums.index_select(0, place.flatten()) for place in places)
+        total = total.sub_(others[0]).sub_(others[1]).add_(others[2]).view(*places[0].shape, 3)
+        return total / ((bottom - top)[:, :, None] * (right - left)[:, None])[..., None]
 
 
 def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
