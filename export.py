@@ -1,4 +1,4 @@
-"""Write both networks of a run as ONNX: `python export.py --run RUN`; `make_submission.py --engine onnx` uses them."""
+"""Write both networks of a run as ONNX: `python export.py --run RUN`; `make_submission.py` then uses them wherever the CPU computes."""
 
 import argparse
 import sys

@@ -18,20 +18,24 @@ def main() -> int:
     parser.add_argument("--out", help="where to write; submission.csv in the run's folder unless given")
     parser.add_argument("--cache", default=".cache/crops", help="folder of aligned crops, safe to delete")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--engine", default="torch", choices=ENGINES, help="onnx: run what export.py wrote, on the CPU")
+    parser.add_argument(
+        "--engine", default="auto", choices=["auto", *ENGINES], help="onnx: what export.py wrote; auto: that, where the CPU computes"
+    )
     parser.add_argument("--ray", metavar="ADDRESS", help="look on a Ray cluster: auto, local or its address")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a pair has an unreadable image")
     arguments = parser.parse_args()
     target = Path(arguments.out or Path(arguments.run) / "submission.csv")
     try:
         spread = Cluster(arguments.ray, arguments.run, arguments.cache, arguments.engine) if arguments.ray else None
-        pipeline = Pipeline.load(arguments.run, arguments.cache, arguments.device, arguments.engine, spread)
+        device = "cpu" if spread else arguments.device  # the cluster looks, on CPUs
+        pipeline = Pipeline.load(arguments.run, arguments.cache, device, arguments.engine, spread)
         report = pipeline.submit(arguments.data_root, target)
     except KryptoniteError as error:
         print(f"make_submission.py: {error}", file=sys.stderr)
         return 2
     print(
-        f"{target}: {report.pairs} pairs, {report.images} images, no face found in {report.failures_to_acquire} (scored on a centre crop)"
+        f"{target}: {report.pairs} pairs, {report.images} images, no face found in {report.failures_to_acquire} (scored on a centre crop); "
+        f"recognition by {pipeline.recogniser.engine}, liveness by {pipeline.detector.engine}"
     )
     for pair in report.unreadable.itertuples():
         print(f"unreadable, scored lowest: pair {pair.pair_id} ({pair.path_a}, {pair.path_b})", file=sys.stderr)

@@ -124,7 +124,7 @@ class Pipeline:
             run: The folder.
             cache: Folder of the crop cache.
             device: `auto`, `cpu` or `cuda`.
-            engine: `torch`, or `onnx` where `export.py` was run.
+            engine: `torch`, `onnx` where `export.py` was run, or `auto`, as `common.model.CropModel.load`.
             spread: As `looks.Eyes.look`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What `make_submission.py` costs as the list grows: `python -m benchmarks.scaling [--run runs/demo] [--engine onnx]` after `make demo`.
+"""What `make_submission.py` costs as the list grows: `python -m benchmarks.scaling [--run runs/demo] [--engine torch]` after `make demo`.
 
 Whole processes from an empty crop cache, each list in files of its own: in the first table their contents are those of the demo's test
 photos over and over, in the second no content is twice. Start-up is a list of one pair, so that it ends with the first batch.
@@ -48,7 +48,7 @@ def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="folder of the demo's run")
-    parser.add_argument("--engine", default="torch")
+    parser.add_argument("--engine", default="auto", help="as make_submission.py takes it; auto is ONNX Runtime after export.py")
     arguments = parser.parse_args()
     found = sorted((Path(arguments.run) / "data-root/data/test_public/images").rglob("*.jpg"))
     if not found:

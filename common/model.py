@@ -60,6 +60,11 @@ class CropModel(ABC):
         self.source = source
         self.export = export
 
+    @property
+    def engine(self) -> str:
+        """What runs it: `onnx on cpu`, `torch on cpu` or `torch on cuda`."""
+        return f"{'onnx' if self.export else 'torch'} on {self.device.type}"
+
     @staticmethod
     def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
         """Builds the network of a blueprint without weights."""
@@ -100,8 +105,9 @@ class CropModel(ABC):
         return [np.concatenate(part)[: len(crops.pixels)] for part in zip(*parts, strict=True)]
 
     def save(self, folder: Path | str) -> None:
-        """Writes model.safetensors, then model.json; a folder with the latter is whole."""
+        """Writes model.safetensors, then model.json; a folder with the latter is whole. An export of other weights goes."""
         folder = Path(folder)
+        (folder / EXPORT).unlink(missing_ok=True)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         with atomic_path(folder / "model.safetensors") as temporary:
             save_file(state, temporary)
@@ -114,7 +120,8 @@ class CropModel(ABC):
         Args:
             folder: The branch's folder of a run.
             device: `auto`, `cpu` or `cuda`.
-            engine: `torch`, or `onnx` to run the export that `export.py` made, on the CPU.
+            engine: `torch`; `onnx` to run the export that `export.py` made, on the CPU; `auto` is `onnx` where there is an export and the
+                device is the CPU, else `torch`.
 
         Raises:
             ConfigError: No such engine, or an export on a GPU.
@@ -122,8 +129,10 @@ class CropModel(ABC):
         """
         folder = Path(folder)
         weights = folder / "model.safetensors"
+        if engine == "auto":
+            engine = "onnx" if (folder / EXPORT).exists() and choose_device(device).type == "cpu" else "torch"
         if engine not in ENGINES or (engine == "onnx" and device == "cuda"):
-            raise ConfigError(f"no engine {engine!r} on device {device!r}; there are {', '.join(ENGINES)}, and onnx runs on the CPU")
+            raise ConfigError(f"no engine {engine!r} on device {device!r}; there are auto, {', '.join(ENGINES)}, and onnx runs on the CPU")
         try:
             kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
             network = cls.rebuild(kept["network"]) if engine == "torch" else None

@@ -118,6 +118,9 @@ def test_stale_missing_and_damaged_exports_are_named(run, tmp_path):
     with torch.no_grad():
         next(detector.network.parameters()).add_(1)
     detector.save(fresh / "liveness")
+    with pytest.raises(WeightsError, match=r"liveness/model\.onnx: not there"):  # it went with the weights it was of
+        Pipeline.load(fresh, engine="onnx")
+    (fresh / "liveness" / EXPORT).write_bytes((run / "liveness" / EXPORT).read_bytes())
     with pytest.raises(WeightsError, match=r"liveness/model\.onnx: is an export of other weights"):
         Pipeline.load(fresh, engine="onnx")
     kept = (fresh / "recognition/model.json").read_text()
@@ -143,6 +146,23 @@ def test_an_export_without_the_comparers_outputs_is_named(run, tmp_path):
     assert recogniser.embed(crops(1)).shape == (1, 16)
     with pytest.raises(WeightsError, match="gives embedding, not embedding, pooled, cells"):
         recogniser.perceive(crops(1))
+
+
+def test_auto_takes_the_exports_there_are_where_the_cpu_computes(run, tmp_path, monkeypatch):
+    shutil.copytree(run, tmp_path / "run")
+    exported = Pipeline.load(tmp_path / "run", device="cpu", engine="auto")
+    assert (exported.recogniser.engine, exported.detector.engine) == ("onnx on cpu", "onnx on cpu")
+    (tmp_path / "run/liveness" / EXPORT).unlink()
+    mixed = Pipeline.load(tmp_path / "run", device="cpu", engine="auto")
+    assert (mixed.recogniser.engine, mixed.detector.engine) == ("onnx on cpu", "torch on cpu")
+    assert Recogniser.load(run / "recognition", "cpu").engine == "torch on cpu"
+    # An export runs on the CPU alone, so a GPU is not left idle for it.
+    built = []
+    monkeypatch.setattr("common.model.choose_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(Recogniser, "rebuild", staticmethod(lambda blueprint: built.append(1) or torch.nn.Linear(1, 1)))
+    with pytest.raises(WeightsError):  # these are not its weights, but PyTorch it was
+        Recogniser.load(run / "recognition", "auto", "auto")
+    assert built == [1]
 
 
 def test_no_such_engine_and_no_gpu_for_exports(run):
