@@ -11,6 +11,7 @@ half of them, and with one kind left out. Each way of training is resumed or ski
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def main() -> int:
         for name, changes in ways().items():
             settings = replace(config.liveness, fit=replace(config.liveness.fit, epochs=arguments.epochs), **changes)
             folder = Path(arguments.out) / name.replace(" ", "-")
-            detector, _ = train_detector(settings, data.train, data.val, read, folder, fingerprint([repr(settings), arguments.tables]))
+            mark = fingerprint([repr(settings), arguments.tables])
+            with redirect_stdout(sys.stderr):  # Lightning's progress, in the midst of the table
+                detector, _ = train_detector(settings, data.train, data.val, read, folder, mark)
             row = cells(detector, data.val, attacks, genuine)
             print(f"| {name} | {' | '.join(row.values())} |", flush=True)
     except KryptoniteError as error:
