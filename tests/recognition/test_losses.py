@@ -62,7 +62,7 @@ def test_every_term_has_a_gradient_where_it_should(name):
     with torch.no_grad():  # forgeries that sit on their identity's centre
         embeddings[6:] = torch.nn.functional.normalize(loss.margin_loss.W.t().view(PEOPLE, -1, DIM)[people[6:], 0] + 0.1, dim=1)
     terms = loss(embeddings, people, synthetic)
-    assert float(terms["spoof"]) > 0.1
+    assert terms["spoof"].item() > 0.1
     of_margin = torch.autograd.grad(terms["margin"], [embeddings, loss.margin_loss.W], retain_graph=True)
     assert (of_margin[0][:6].norm(dim=1) > 0).all() and (of_margin[0][6:] == 0).all() and of_margin[1].norm() > 0
     of_spoof = torch.autograd.grad(terms["spoof"], [embeddings, loss.margin_loss.W], retain_graph=True, allow_unused=True)
