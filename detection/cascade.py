@@ -106,7 +106,7 @@ class SumTables:
         sums = np.empty((len(images), self.shape[0] + 1, self.shape[1] + 1, 3), np.int32)
         for table, image in zip(sums, images, strict=True):
             cv2.integral(image, table)
-        self._sums = torch.from_numpy(sums).to(device).flatten(1, 2)
+        self._sums = torch.from_numpy(sums).to(device)
 
     def shrunk(self, height: int, width: int) -> torch.Tensor:
         """All images brought to one size: float32 N×3×height×width in 0..255."""
@@ -115,8 +115,7 @@ class SumTables:
             _bins(start, start + side, number) for side, number in zip(self.shape, (height, width), strict=True)
         )
         # All images alike: whole lines first, then columns of what is left: fewer places to look up.
-        lines = self._sums.view(len(self._sums), self.shape[0] + 1, -1)
-        bands = (lines.index_select(1, bottom[0]) - lines.index_select(1, top[0])).view(len(lines), height, -1, 3)
+        bands = self._sums.index_select(1, bottom[0]).sub_(self._sums.index_select(1, top[0]))
         total = bands.index_select(2, right[0]).sub_(bands.index_select(2, left[0]))
         area = (bottom - top)[0, :, None] * (right - left)[0]
         return (total / area[:, :, None]).permute(0, 3, 1, 2)
