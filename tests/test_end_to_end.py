@@ -55,7 +55,7 @@ def test_train_kill_resume_submit_score(folders, train):
     run = folders / "cut"
     command = [sys.executable, *arguments(folders, run)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment())
-    last = run / "liveness/training/last.ckpt"
+    last = run / "liveness/training/0/last.ckpt"
     deadline = time.monotonic() + 120
     while not last.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

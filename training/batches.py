@@ -20,7 +20,7 @@ class RankedBatches(Sampler[list[int]], ABC):
     """
 
     def __init__(self, seed: int):
-        self._seed = seed
+        self.seed = seed
         self._epoch = 0
 
     @abstractmethod
@@ -40,7 +40,7 @@ class RankedBatches(Sampler[list[int]], ABC):
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = ranks()
-        batches = self.draw(np.random.default_rng([self._seed, self._epoch]))
+        batches = self.draw(np.random.default_rng([self.seed, self._epoch]))
         # Fewer batches than processes: they go round again.
         share = [batches[index % len(batches)] for index in range(rank, len(self) * world, world)]
         return iter(share)

@@ -11,6 +11,8 @@ class FitConfig:
         epochs: Passes over the sampler; 0 keeps the start weights.
         precision: Lightning's name: `32-true`, `bf16-mixed`, `16-mixed`.
         ema_decay: Exponential moving average of the weights, per step; 0 switches it off.
+        soup: Trainings from one start, each with batches of its own, whose best weights are averaged (model soup, Wortsman et al. 2022):
+            one network in the end, each training as long as all.
         patience: Epochs without a better validation EER before training stops.
         devices: Processes on this machine: GPUs, or CPU processes talking over gloo.
         nodes: Machines, when started by torchrun on each.
@@ -22,6 +24,7 @@ class FitConfig:
     epochs: int = 10
     precision: str = "32-true"
     ema_decay: float = 0.0
+    soup: int = 1
     patience: int = 5
     devices: int = 1
     nodes: int = 1

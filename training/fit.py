@@ -8,6 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +24,8 @@ from training.ranks import ranks, wait_for_all
 
 MONITOR = "val_eer"
 
+Weights = dict[str, torch.Tensor]
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -31,14 +34,23 @@ class FitResult:
     Args:
         start_score: Of the weights training began with.
         best_score: Of the weights kept; at most `start_score`.
-        best_epoch: 1-based epoch of the weights kept; 0 means the start weights.
+        best_epoch: 1-based epoch of the weights kept, of a soup the last epoch of its parts; 0 means the start weights.
+        averaged: Of how many trainings the weights kept are the mean.
         seconds: Wall-clock time of this call.
     """
 
     start_score: float
     best_score: float
     best_epoch: int
+    averaged: int
     seconds: float
+
+
+class _Candidate(NamedTuple):
+    score: float
+    epoch: int
+    averaged: int
+    weights: Weights
 
 
 def fit(
@@ -61,7 +73,7 @@ def fit(
         val_loader: The whole validation set, on every rank.
         folder: For checkpoints and logs.
         config: Length, precision, devices.
-        seed: Seeds torch, numpy and Python, workers included.
+        seed: Seeds torch, numpy and Python, workers included; the further trainings of a soup take those that follow.
         version: Fingerprint of everything that decides the result.
 
     Returns:
@@ -78,6 +90,43 @@ def fit(
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 
+    start = _Candidate(_start_score(module, val_loader, folder, config, version), 0, 1, _copied(module))
+    trained = []
+    for number in range(config.soup if config.epochs else 0):
+        if number:
+            module.load_state_dict(start.weights)
+            train_loader.batch_sampler.seed = seed + number
+            pl.seed_everything(seed + number, workers=True, verbose=False)
+        trained.append(_trained(module, train_loader, val_loader, folder / f"{number}", config))
+    candidates = [start, *(each for each in trained if each.score < start.score)]
+    if len(candidates) > 2:
+        parts = candidates[1:]
+        module.load_state_dict(_mean([each.weights for each in parts]))
+        score = _validated(module, val_loader, config)
+        candidates.append(_Candidate(score, max(each.epoch for each in parts), len(parts), _copied(module)))
+    # Of equals the start, then the mean of most trainings, which is less of an accident.
+    best = min(candidates, key=lambda each: (each.score, each.epoch > 0, -each.averaged))
+    module.load_state_dict(best.weights)
+    module.cpu().eval()
+    return FitResult(start.score, best.score, best.epoch, best.averaged, time.perf_counter() - began)
+
+
+def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy="ddp" if config.devices * config.nodes > 1 else "auto",
+        precision=config.precision,
+        use_distributed_sampler=False,  # the batch samplers know their rank
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def _trained(module: pl.LightningModule, train_loader: DataLoader, val_loader: DataLoader, folder: Path, config: FitConfig) -> _Candidate:
+    """Trains from the weights in `module`, or goes on with what `folder` holds; gives the best of all epochs."""
     checkpoint = ModelCheckpoint(
         folder,
         filename="best",
@@ -90,37 +139,41 @@ def fit(
     callbacks = [checkpoint, EarlyStopping(MONITOR, mode="min", patience=config.patience), TQDMProgressBar(refresh_rate=5)]
     if config.ema_decay > 0:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
-    trainer = pl.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy="ddp" if config.devices * config.nodes > 1 else "auto",
-        precision=config.precision,
+    trainer = _trainer(
+        config,
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip,
-        use_distributed_sampler=False,  # the batch samplers know their rank
-        num_sanity_val_steps=0,
         callbacks=callbacks,
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="", version="tensorboard")],
         log_every_n_steps=10,
-        enable_model_summary=False,
     )
-    start_score = _start_score(trainer, module, val_loader, folder, version)
-    best_epoch, best_score = 0, start_score
-    if config.epochs > 0:
-        start_weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        last = folder / "last.ckpt"
+    # Lightning, asked to go on with a training that stopped early, would add an epoch.
+    last, ended = folder / "last.ckpt", folder / "ended.json"
+    if not ended.exists():
         trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        if ranks()[0] == 0:
+            write_json(ended, {MONITOR: float(checkpoint.best_model_score)})
         wait_for_all()
-        found = checkpoint.best_model_score
-        if found is not None and float(found) < start_score:
-            best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-            best_epoch, best_score = int(best["epoch"]) + 1, float(found)
-            module.load_state_dict(best["state_dict"])
-        else:
-            module.load_state_dict(start_weights)
-    module.cpu().eval()
-    return FitResult(start_score, best_score, best_epoch, time.perf_counter() - began)
+    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    score = json.loads(ended.read_text(encoding="utf-8"))[MONITOR]
+    return _Candidate(score, int(best["epoch"]) + 1, 1, best["state_dict"])
+
+
+def _validated(module: pl.LightningModule, loader: DataLoader, config: FitConfig) -> float:
+    trainer = _trainer(config, callbacks=[TQDMProgressBar(refresh_rate=5)], logger=False, enable_checkpointing=False)
+    return float(trainer.validate(module, loader, verbose=False)[0][MONITOR])
+
+
+def _copied(module: pl.LightningModule) -> Weights:
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def _mean(weights: list[Weights]) -> Weights:
+    """Of every tensor the mean; counters are those of the first."""
+    return {
+        name: torch.stack([each[name] for each in weights]).mean(0) if tensor.is_floating_point() else tensor
+        for name, tensor in weights[0].items()
+    }
 
 
 def _own_folder(folder: Path, version: str) -> None:
@@ -137,13 +190,13 @@ def _kept_start(folder: Path, version: str) -> float | None:
     return float(start[MONITOR]) if start["version"] == version else None
 
 
-def _start_score(trainer: pl.Trainer, module: pl.LightningModule, loader: DataLoader, folder: Path, version: str) -> float:
+def _start_score(module: pl.LightningModule, loader: DataLoader, folder: Path, config: FitConfig, version: str) -> float:
     """Validation EER before the first step; read back when training is resumed."""
     score = _kept_start(folder, version)
     if score is None:
-        score = float(trainer.validate(module, loader, verbose=False)[0][MONITOR])
+        score = _validated(module, loader, config)
         if not math.isfinite(score):
             raise MetricError(f"validation gave {MONITOR}={score} before training; it must be finite")
-        if trainer.is_global_zero:
+        if ranks()[0] == 0:
             write_json(folder / "start.json", {"version": version, MONITOR: score})
     return score
