@@ -110,15 +110,16 @@ def test_broken_images_in_training_are_counted_not_trained_on(folders, train):
 @pytest.mark.parametrize("launcher", ["own", "torchrun"])
 def test_two_processes_train_as_one_run(folders, train, launcher):
     two = ["--recognition.fit.devices", "2", "--liveness.fit.devices", "2"]
+    soup = ["--liveness.fit.soup", "2"]
     start = [sys.executable]
     if launcher == "torchrun":
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"]
-    done = subprocess.run([*start, *arguments(folders, folders / "run", *two)], capture_output=True, text=True, env=environment())
+    done = subprocess.run([*start, *arguments(folders, folders / "run", *two, *soup)], capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("fused: EER") == 1
     result = json.loads((folders / "run/metrics.json").read_text())["stages"]["liveness"]["validation_eer"]
     assert result["best_score"] <= result["start_score"]
-    status, _, err = train(folders, folders / "run")  # the number of processes is no reason to train again
+    status, _, err = train(folders, folders / "run", *soup)  # the number of processes is no reason to train again
     assert status == 0 and err.count("done already") == 4
 
 
