@@ -83,9 +83,14 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
         found.append(Variant("tuning", "the comparer without a network of its own", {"comparison.fit.epochs": 0}))
     if (Path(config.data.root) / FINDINGS).exists():
         found.append(Variant("cleaning", "without cleaning", alter=_uncleaned(Path(config.data.root))))
-    ema = {f"{branch}.fit.ema_decay": 0.0 for branch in ("recognition", "liveness") if getattr(config, branch).fit.ema_decay}
+    branches = ["recognition", "liveness", *(["comparison"] if config.comparison.pairs else [])]
+    fits = {f"{branch}.fit": getattr(config, branch).fit for branch in branches if getattr(config, branch).fit.epochs}
+    ema = {f"{place}.ema_decay": 0.0 for place, fit in fits.items() if fit.ema_decay}
     if ema:
         found.append(Variant("ema", "without EMA", ema))
+    soup = {f"{place}.soup": 1 for place, fit in fits.items() if fit.soup > 1}
+    if soup:
+        found.append(Variant("soup", "without soups", soup))
     images = pd.concat([load_images(config.data, split) for split in ("train", "val")])
     for species in sorted(set(images["species"]) - {""}):
         found.append(Variant(f"unseen-{species}", f"{species} left out of training", alter=_leave_out(species), left_out=species))

@@ -131,6 +131,7 @@ def test_two_processes_train_as_one_run(folders, train, launcher):
         (["--recognition.backbone.name", "no_such_net"], "timm knows no model"),
         (["--data.root", "/nowhere"], "/nowhere: neither train.csv nor data/train"),
         (["--data.val_fraction", "0.1"], "more validation people"),
+        (["--liveness.fit.soup", "0"], "soup: at least one training, not 0"),
         (["--liveness.forgery_kinds", '["magic"]'], "no forgery is called 'magic'"),
     ],
 )

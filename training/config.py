@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.errors import ConfigError
+
 
 @dataclass
 class FitConfig:
@@ -11,14 +13,17 @@ class FitConfig:
         epochs: Passes over the sampler; 0 keeps the start weights.
         precision: Lightning's name: `32-true`, `bf16-mixed`, `16-mixed`.
         ema_decay: Exponential moving average of the weights, per step; 0 switches it off.
-        soup: Trainings from one start, each with batches of its own, whose best weights are averaged (model soup, Wortsman et al. 2022):
-            one network in the end, each training as long as all.
+        soup: Trainings from the same start weights, each on batches of its own, whose best weights are averaged into one network (model
+            soup, Wortsman et al. 2022); takes as many times as long.
         patience: Epochs without a better validation EER before training stops.
         devices: Processes on this machine: GPUs, or CPU processes talking over gloo.
         nodes: Machines, when started by torchrun on each.
         accelerator: `auto`, `cpu` or `gpu`.
         gradient_clip: Largest gradient norm.
         workers: Processes that read crops.
+
+    Raises:
+        ConfigError: A soup of no training.
     """
 
     epochs: int = 10
@@ -31,6 +36,10 @@ class FitConfig:
     accelerator: str = "auto"
     gradient_clip: float = 5.0
     workers: int = 2
+
+    def __post_init__(self):
+        if self.soup < 1:
+            raise ConfigError(f"soup: at least one training, not {self.soup}")
 
 
 @dataclass

@@ -46,6 +46,16 @@ def test_options_are_switched_the_other_way_and_the_title_says_which(config, tmp
     assert found["spoof-term"].changes == {"recognition.spoof_weight": 0.0} and found["forgeries"].title.startswith("without ")
 
 
+def test_what_is_averaged_is_switched_off_where_it_is_on(config, tmp_path):
+    assert "soup" not in planned(config, tmp_path)
+    config.comparison.pairs, config.comparison.fit.epochs = 100, 2
+    config.comparison.fit.soup, config.comparison.fit.ema_decay, config.liveness.fit.soup = 2, 0.9, 3
+    config.recognition.fit.epochs = 0
+    found = planned(config, tmp_path)
+    assert found["soup"].changes == {"liveness.fit.soup": 1, "comparison.fit.soup": 1}
+    assert found["ema"].changes == {"liveness.fit.ema_decay": 0.0, "comparison.fit.ema_decay": 0.0}
+
+
 def test_a_recogniser_taken_as_it_comes_has_no_training_to_vary(config, tmp_path):
     config.recognition.fit.epochs = 0
     found = planned(config, tmp_path)
