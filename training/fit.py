@@ -65,7 +65,8 @@ def fit(
     """Trains `module`, leaving the best weights in it, in eval mode.
 
     The module logs `val_eer` in validation, the same on every rank. The checkpoints in `folder` belong to one `version`: called again
-    with the same one, training goes on after the last whole epoch; with another, it starts anew.
+    with the same one, training goes on after the last whole epoch; with another, it starts anew. Of a soup the mean of all trainings that
+    improved on the start is kept, unless one of them alone is better on the validation set.
 
     Args:
         module: Holds the network as `module.network`.
