@@ -135,12 +135,15 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     data = prepare_training_data(config)
     if main:
         data.save(run, config.data.root)
-    # Each stage is marked by what it reads, no more: other forgeries need not train the recogniser anew that never looks at them.
+    # Each stage is marked by what it reads, no more: other forgeries need not train the recogniser anew that never looks at them, nor need
+    # another crop for the detector, whose keys in the cache are others.
     forgeries = config.recognition.spoof_weight > 0
+    faces = {name: value for name, value in data.cache.aligner.settings.items() if name != "templates"}
     recognition = _stage(
         run / "recognition",
         {
             "config": _settings(config.recognition),
+            "faces": faces,
             "weights": _weights_print(config.recognition.backbone.weights),
             "images": _images_print(data.train if forgeries else data.train[~data.train["is_synthetic"]]),
             "pairs": _pairs_print(data.val_pairs[data.val_pairs["kind"] != "synthetic"], data.val),
@@ -153,6 +156,7 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
         run / "liveness",
         {
             "config": _settings(config.liveness),
+            "faces": faces,
             "weights": _weights_print(config.liveness.backbone.weights),
             "images": _images_print(data.train),
             "val_images": _images_print(data.val),
@@ -166,7 +170,8 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
             run / "comparison",
             {
                 "config": _settings(config.comparison),
-                "recogniser": sha256_file(run / "recognition/model.safetensors"),
+                "faces": faces,
+                "recogniser": _model_print(run / "recognition"),
                 "images": _images_print(data.train),
                 "pairs": _pairs_print(data.val_pairs[data.val_pairs["kind"] != "different"], data.val)
                 if config.comparison.fit.epochs
@@ -245,13 +250,19 @@ def _weights_print(weights: str) -> str:
     return sha256_file(weights) if Path(weights).is_file() else weights
 
 
+def _model_print(folder: Path) -> list[str]:
+    """Of the weights and of what goes into them: the same weights see another crop, or one scaled otherwise, differently."""
+    return [sha256_file(folder / name) for name in ("model.safetensors", "model.json")]
+
+
 def _images_print(images: pd.DataFrame) -> str:
-    return fingerprint(images[["key", "label", "is_synthetic"]].astype(str).to_numpy().tolist())
+    images = images.assign(content=images["key"].map(FaceCache.content_of))
+    return fingerprint(images[["content", "label", "is_synthetic"]].astype(str).to_numpy().tolist())
 
 
 def _pairs_print(pairs: pd.DataFrame, images: pd.DataFrame) -> str:
-    key = images.set_index("path")["key"]
-    sides = [pairs[name].map(key) for name in ("path_a", "path_b")]
+    content = images.set_index("path")["key"].map(FaceCache.content_of)
+    sides = [pairs[name].map(content) for name in ("path_a", "path_b")]
     return fingerprint(pd.concat([*sides, pairs["label_a"], pairs["label_b"], pairs["kind"]], axis=1).astype(str).to_numpy().tolist())
 
 
@@ -277,8 +288,8 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     inputs = {
         "revision": REVISION,
         "config": asdict(config.fusion),
-        "recognition": sha256_file(run / "recognition/model.safetensors"),
-        "liveness": sha256_file(run / "liveness/model.safetensors"),
+        "recognition": _model_print(run / "recognition"),
+        "liveness": _model_print(run / "liveness"),
         "comparison": sha256_file(run / "comparison/stage.json") if config.comparison.pairs else "",
         "aligner": data.cache.aligner.settings,
         "pairs": _pairs_print(data.val_pairs, data.val),

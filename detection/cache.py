@@ -104,6 +104,11 @@ class FaceCache:
             return "", b""
         return f"{sha256_bytes(content)[:40]}-{self._settings}", content
 
+    @staticmethod
+    def content_of(key: str) -> str:
+        """The part of a key that stands for the file's content, whatever the aligner makes of it."""
+        return key.partition("-")[0]
+
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 

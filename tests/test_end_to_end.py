@@ -95,6 +95,17 @@ def test_train_kill_resume_submit_score(folders, train):
     assert (run / "submission.csv").read_bytes() == (folders / "lenient.csv").read_bytes() != first
 
 
+def test_a_stage_is_done_anew_when_what_it_reads_has_changed(folders, train):
+    run, untrained = folders / "run", ["--recognition.fit.epochs", "0", "--comparison.fit.epochs", "0"]
+    assert train(folders, run, *untrained)[0] == 0
+    _, _, err = train(folders, run, *untrained, "--liveness.template.size", "48")  # no other stage reads that crop
+    assert all(f"{stage}: done already" in err for stage in ("recognition", "comparison")) and err.count("done already") == 2
+    weights = (run / "recognition/model.safetensors").read_bytes()
+    _, _, err = train(folders, run, *untrained, "--liveness.template.size", "48", "--recognition.mean", "[0.1, 0.1, 0.1]")
+    assert (run / "recognition/model.safetensors").read_bytes() == weights  # nothing was trained, but all that it sees looks different
+    assert err.count("done already") == 1 and "liveness: done already" in err
+
+
 def test_broken_images_in_training_are_counted_not_trained_on(folders, train):
     images = folders / "data/train/images"
     (images / "00000000/0.jpg").write_bytes(b"broken")
