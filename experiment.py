@@ -138,7 +138,7 @@ def run_experiment(config: RunConfig) -> dict[str, Any]:
     # Each stage is marked by what it reads, no more: other forgeries need not train the recogniser anew that never looks at them, nor need
     # another crop for the detector, whose keys in the cache are others.
     forgeries = config.recognition.spoof_weight > 0
-    faces = {name: value for name, value in data.cache.aligner.settings.items() if name != "templates"}
+    faces = data.cache.aligner.search_settings
     recognition = _stage(
         run / "recognition",
         {

@@ -80,8 +80,8 @@ class Aligner:
         self._cascade = Cascade(choose_device(config.device))
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides what a crop looks like, for cache keys; JSON-able."""
+    def search_settings(self) -> dict[str, Any]:
+        """Everything that decides where a face is found, whatever is cut of it; JSON-able."""
         config = self.config
         # Named only when they do something, so that caches from before there was a cure stay valid.
         common = {"common": [config.common_side, config.common_quality]} if config.common_side or config.common_quality else {}
@@ -90,9 +90,13 @@ class Aligner:
             "min_face": [config.min_face, config.retry_min_face],
             "pad": config.pad,
             "search_side": config.search_side,
-            "templates": sorted(template.name for template in self.templates),
             **common,
         }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what a crop looks like, for cache keys; JSON-able."""
+        return {**self.search_settings, "templates": sorted(template.name for template in self.templates)}
 
     def __call__(self, images: Sequence[np.ndarray]) -> AlignedFaces:
         """Aligns RGB uint8 H×W×3 images of any sizes; the result does not depend on what else is in the batch."""
