@@ -13,7 +13,7 @@ class RankedBatches(Sampler[list[int]], ABC):
     """Batches of row numbers.
 
     Every process draws the same list of batches from (seed, epoch) and takes its own share of it; shares are equally long, since DDP waits
-    for the slowest. The trainer calls `set_epoch`, so that a resumed run draws what the uninterrupted one would have.
+    for the slowest. `training.fit` calls `set_epoch`, so that a resumed run draws what the uninterrupted one would have.
 
     Args:
         seed: Of the draws.

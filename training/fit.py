@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from common.errors import MetricError
 from common.files import write_json
 from common.memory import keep_freed_memory
+from training.batches import RankedBatches
 from training.config import FitConfig
 from training.ranks import ranks, wait_for_all
 
@@ -46,6 +48,34 @@ class FitResult:
     seconds: float
 
 
+class _BeginEpoch(Callback):
+    """Makes an epoch a function of the seed and its number, so that a training that was interrupted goes on as it would have without.
+
+    Lightning tells the epoch to samplers only, not to batch samplers, and starts reading before it announces a training that goes on.
+
+    Args:
+        seed: Of the training.
+        batches: What is read.
+    """
+
+    def __init__(self, seed: int, batches: RankedBatches):
+        self._seed, self._batches = seed, batches
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Chooses the epoch after the last whole one."""
+        self._batches.set_epoch(checkpoint["epoch"] + 1)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Chooses the epoch that is drawn."""
+        self._batches.set_epoch(trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seeds torch, numpy and Python before the first step: a loader that starts reading draws a number of its own."""
+        if batch_idx == 0:
+            seed = int(np.random.SeedSequence([self._seed, trainer.current_epoch]).generate_state(1)[0])
+            pl.seed_everything(seed, workers=True, verbose=False)
+
+
 class _Candidate(NamedTuple):
     score: float
     epoch: int
@@ -70,7 +100,7 @@ def fit(
 
     Args:
         module: Holds the network as `module.network`.
-        train_loader: Its batch sampler shares the batches out among the ranks.
+        train_loader: Its batch sampler is a `training.batches.RankedBatches`.
         val_loader: The whole validation set, on every rank.
         folder: For checkpoints and logs.
         config: Length, precision, devices.
@@ -98,7 +128,7 @@ def fit(
             module.load_state_dict(start.weights)
             train_loader.batch_sampler.seed = seed + number
             pl.seed_everything(seed + number, workers=True, verbose=False)
-        trained.append(_trained(module, train_loader, val_loader, folder / f"{number}", config))
+        trained.append(_trained(module, train_loader, val_loader, folder / f"{number}", config, seed + number))
     candidates = [start, *(each for each in trained if each.score < start.score)]
     if len(candidates) > 2:
         parts = candidates[1:]
@@ -126,7 +156,9 @@ def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
     )
 
 
-def _trained(module: pl.LightningModule, train_loader: DataLoader, val_loader: DataLoader, folder: Path, config: FitConfig) -> _Candidate:
+def _trained(
+    module: pl.LightningModule, train_loader: DataLoader, val_loader: DataLoader, folder: Path, config: FitConfig, seed: int
+) -> _Candidate:
     """Trains from the weights in `module`, or goes on with what `folder` holds; gives the best of all epochs."""
     checkpoint = ModelCheckpoint(
         folder,
@@ -134,10 +166,17 @@ def _trained(module: pl.LightningModule, train_loader: DataLoader, val_loader: D
         monitor=MONITOR,
         mode="min",
         save_top_k=1,
-        save_last=True,
         enable_version_counter=False,
     )
-    callbacks = [checkpoint, EarlyStopping(MONITOR, mode="min", patience=config.patience), TQDMProgressBar(refresh_rate=5)]
+    # Lightning's own `save_last` is the last of the best.
+    latest = ModelCheckpoint(folder, filename="last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks = [
+        _BeginEpoch(seed, train_loader.batch_sampler),
+        checkpoint,
+        latest,
+        EarlyStopping(MONITOR, mode="min", patience=config.patience),
+        TQDMProgressBar(refresh_rate=5),
+    ]
     if config.ema_decay > 0:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     trainer = _trainer(

@@ -45,9 +45,19 @@ class Line(pl.LightningModule):
         return build_optimiser([{"params": self.parameters()}], OptimConfig(lr=0.1, weight_decay=0.0), 40)
 
 
+class InOrder(RankedBatches):
+    """Sixteen rows in order, four at a time."""
+
+    def count(self):
+        return 4
+
+    def draw(self, generator):
+        return [[*range(start, start + 4)] for start in range(0, 16, 4)]
+
+
 def _loaders():
     x = torch.linspace(-1, 1, 16).view(-1, 1)
-    return DataLoader(TensorDataset(x), batch_size=4), DataLoader(TensorDataset(x), batch_size=16)
+    return DataLoader(TensorDataset(x), batch_sampler=InOrder(0)), DataLoader(TensorDataset(x), batch_size=16)
 
 
 def _fit(module, folder, version="v1", **settings):
@@ -94,6 +104,32 @@ def test_interrupted_training_goes_on_and_ends_as_the_uninterrupted_one(tmp_path
     assert second.epochs_trained == 3
     assert len(list((tmp_path / "cut" / "0" / "csv").glob("version_*/metrics.csv"))) == 2  # the first part's log is kept
     assert float(second.network.weight.detach()) == pytest.approx(float(whole.network.weight.detach()), abs=1e-6)
+
+
+class Recorder(Line):
+    """Notes what each step of each epoch read and drew."""
+
+    def __init__(self, script=None):
+        super().__init__(script)
+        self.steps = []
+
+    def training_step(self, batch, number):
+        self.steps.append((self.current_epoch, *batch[0].flatten().tolist(), float(torch.rand(()))))
+        return super().training_step(batch, number)
+
+
+@pytest.mark.parametrize("script", [None, lambda slope: 0.2 if slope else 0.1])  # every epoch better; none ever
+def test_every_epoch_draws_anew_and_an_interrupted_training_draws_the_same(tmp_path, script):
+    whole = Recorder(script)
+    _soup(whole, tmp_path / "whole", epochs=4)
+    assert len({step[1:] for step in whole.steps}) == len(whole.steps) == 16
+    first, second = Recorder(script), Recorder(script)
+    first.interrupt_at = 2
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _soup(first, tmp_path / "cut", epochs=4)
+    _soup(second, tmp_path / "cut", epochs=4)
+    assert first.steps + second.steps == whole.steps
+    assert float(second.network.weight.detach()) == float(whole.network.weight.detach())
 
 
 def test_another_version_starts_anew(tmp_path):
