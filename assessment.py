@@ -68,7 +68,9 @@ class Assessment:
                 "cross-fitted over identities, but the branches' checkpoints were picked on these people: expect more error on others."
             )
         if len(self.unreadable):
-            found.append(f"{len(self.unreadable)} pairs are left out because an image cannot be read (a submission scores them lowest).")
+            found.append(
+                f"{len(self.unreadable)} pairs are left out because an image cannot be read (verification and submissions refuse them)."
+            )
         return found
 
 

@@ -307,7 +307,10 @@ def _fuse(run: Path, config: RunConfig, data: TrainingData, stages: dict[str, An
     evidence, kind, shown = Evidence.of(pairs), pairs["kind"].to_numpy(), looks.content >= 0
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
     scores = {name: cross_fit(name, evidence, kind, *groups, folds=config.fusion.folds).score(evidence) for name in FUSERS}
-    judges = {name: Judge(fit_fuser(name, evidence, kind), eer_threshold(kind == "same", score)) for name, score in scores.items()}
+    found = evidence.acquired  # no threshold may be that of a pair that is refused in any case
+    judges = {
+        name: Judge(fit_fuser(name, evidence, kind), eer_threshold(kind[found] == "same", score[found])) for name, score in scores.items()
+    }
     save_judges(run / "fusion.json", config.fusion.name, judges)
     figures = {
         name: measure_pairs(*groups, kind, score, judges[name].threshold, FUSERS[name].llr(score), config.fusion.resamples)

@@ -34,11 +34,12 @@ def main() -> int:
         print(f"make_submission.py: {error}", file=sys.stderr)
         return 2
     print(
-        f"{target}: {report.pairs} pairs, {report.images} images, no face found in {report.failures_to_acquire} (scored on a centre crop); "
+        f"{target}: {report.pairs} pairs, {report.images} images, no face found in {report.failures_to_acquire} "
+        f"({len(report.no_face)} pairs refused); "
         f"recognition by {pipeline.recogniser.engine}, liveness by {pipeline.detector.engine}"
     )
     for pair in report.unreadable.itertuples():
-        print(f"unreadable, scored lowest: pair {pair.pair_id} ({pair.path_a}, {pair.path_b})", file=sys.stderr)
+        print(f"unreadable, refused: pair {pair.pair_id} ({pair.path_a}, {pair.path_b})", file=sys.stderr)
     return 1 if arguments.strict and len(report.unreadable) else 0
 
 

@@ -17,7 +17,7 @@ from dataset.submission import write_submission
 from detection.aligner import Aligner, AlignerConfig
 from detection.cache import FaceCache
 from detection.faces import CENTRE_CROP, UNREADABLE
-from fusion.fuse import Evidence, Judge, load_judges
+from fusion.fuse import REFUSED, Evidence, Judge, load_judges
 from liveness.detector import LOG_ODDS, Detector
 from looks import Eyes, Looks, Spread
 from recognition.compare import Comparer, by_parts
@@ -34,18 +34,20 @@ class Verification:
 
     Args:
         score: Fused score, higher is 'accept'.
-        accepted: Whether the score reaches the stored threshold.
+        accepted: Whether a face was found in both images and the score reaches the stored threshold.
+        reason: Why, in words.
         threshold: The run's threshold, at the validation EER.
         similarity: Cosine of the two embeddings, -1..1.
         comparison: The comparer's log-odds that both are genuine; 0 where there is no comparer.
         synthetic_probability: Of each image, 0..1, at equal priors as the detector was trained.
         boxes: Face boxes x1, y1, x2, y2 in pixels of each image.
-        status: How each face was acquired; `centre_crop` means that no face was found.
+        status: How each face was acquired; `centre_crop` means that no face was found, and the pair is refused.
         seconds: Wall-clock time of the call.
     """
 
     score: float
     accepted: bool
+    reason: str
     threshold: float
     similarity: float
     comparison: float
@@ -62,14 +64,16 @@ class SubmissionReport:
     Args:
         pairs: Number of rows written.
         images: Distinct images looked at.
-        unreadable: Pairs with an unreadable image, which got the lowest score; columns pair_id, path_a, path_b.
-        failures_to_acquire: Distinct readable images in which no face was found; they were scored on a centre crop.
+        unreadable: Pairs with an unreadable image; columns pair_id, path_a, path_b. Their score is `fusion.fuse.REFUSED`.
+        no_face: Pairs of readable images in which no face was found in one or both; likewise.
+        failures_to_acquire: Distinct readable images in which no face was found.
         scores: The pairs with the columns of `fusion.fuse.EVIDENCE` and score.
     """
 
     pairs: int
     images: int
     unreadable: pd.DataFrame
+    no_face: pd.DataFrame
     failures_to_acquire: int
     scores: pd.DataFrame
 
@@ -155,7 +159,8 @@ class Pipeline:
         return self.judges[self.chosen]
 
     def evidence(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
-        """Gives `pairs` with key_a, key_b, the columns of `fusion.fuse.EVIDENCE` and readable, and the looks they came from."""
+        """Gives `pairs` with key_a, key_b, the columns of `fusion.fuse.EVIDENCE`, readable (both images are images) and acquired (and both
+        show a face), and the looks they came from."""
         # Pair by pair: a list that is continued then has the same shares at its start.
         looks = self.eyes.look(pairs[["path_a", "path_b"]].to_numpy().ravel(), progress, self.spread)
         seen = looks.seen
@@ -167,7 +172,8 @@ class Pipeline:
             similarity[readable] = by_parts(lambda one, other: (seen.embeddings[one] * seen.embeddings[other]).sum(1), *both)
             comparison[readable] = self.compare(seen.perception, *both)
         # The last row stands for what cannot be read: −1 finds it.
-        keys, log_odds = np.append(seen.keys, ""), np.append(seen.log_odds, np.float32(np.nan))
+        keys, log_odds = np.append(seen.keys, ""), np.append(seen.log_odds, np.float32(0))
+        found = np.append(seen.status != CENTRE_CROP, False)
         return pairs.assign(
             key_a=keys[a],
             key_b=keys[b],
@@ -176,6 +182,7 @@ class Pipeline:
             log_odds_b=log_odds[b],
             comparison=comparison,
             readable=readable,
+            acquired=found[a] & found[b],
         ), looks
 
     def compare(self, seen: Perception | None, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -183,14 +190,9 @@ class Pipeline:
         return self.comparer(seen, a, b) if self.comparer else np.zeros(len(a), np.float32)
 
     def score_pairs(self, pairs: pd.DataFrame, progress: bool = True) -> tuple[pd.DataFrame, Looks]:
-        """Adds `score` to what `evidence` gives; pairs with an unreadable image get a score below every other."""
+        """Adds `score` to what `evidence` gives; pairs without a face in both images get `fusion.fuse.REFUSED`, below every other."""
         scored, looks = self.evidence(pairs, progress)
-        readable = scored["readable"].to_numpy()
-        score = np.zeros(len(scored), np.float32)
-        if readable.any():
-            score[readable] = self.judge.fuser.score(Evidence.of(scored[readable]))
-            score[~readable] = score[readable].min() - 1
-        return scored.assign(score=score), looks
+        return scored.assign(score=self.judge.fuser.score(Evidence.of(scored))), looks
 
     def verify(self, image_a: Path | str, image_b: Path | str) -> Verification:
         """Compares two image files.
@@ -204,11 +206,15 @@ class Pipeline:
         log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
         similarity = float(embeddings[0] @ embeddings[1])
         comparison = self.compare(seen, np.array([0]), np.array([1]))
-        score = float(self.judge.fuser.score(Evidence(np.array([similarity]), log_odds[:1], log_odds[1:], comparison))[0])
+        missing = [status == CENTRE_CROP for status in faces.status]
+        evidence = Evidence(np.array([similarity]), log_odds[:1], log_odds[1:], comparison, np.array([not any(missing)]))
+        score = float(self.judge.fuser.score(evidence)[0])
+        accepted = score > REFUSED and score >= self.judge.threshold
         probability = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
         return Verification(
             score=score,
-            accepted=score >= self.judge.threshold,
+            accepted=accepted,
+            reason=_reason(missing, accepted),
             threshold=self.judge.threshold,
             similarity=similarity,
             comparison=float(comparison[0]),
@@ -227,6 +233,7 @@ class Pipeline:
             pairs=len(scored),
             images=len(looks.paths),
             unreadable=scored.loc[~scored["readable"], ["pair_id", "path_a", "path_b"]],
+            no_face=scored.loc[scored["readable"] & ~scored["acquired"], ["pair_id", "path_a", "path_b"]],
             failures_to_acquire=int((looks.seen.status[looks.content[looks.content >= 0]] == CENTRE_CROP).sum()),
             scores=scored,
         )
@@ -247,6 +254,13 @@ class Pipeline:
             outputs = PERCEPTION if network is self.eyes.observer else EMBEDDING
             found[network.folder.name] = write_export(network, outputs, {"channels": network.channels})
         return {**found, "liveness": write_export(self.detector, [LOG_ODDS], {})}
+
+
+def _reason(missing: Sequence[bool], accepted: bool) -> str:
+    if any(missing):
+        where = "either image" if all(missing) else "the first image" if missing[0] else "the second image"
+        return f"refused: no face found in {where}"
+    return "accepted" if accepted else "refused: the score is below the threshold"
 
 
 def embed_photos(recogniser: Recogniser, cache: FaceCache, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -63,7 +63,7 @@ class System:
     def scored(self, evidence: Columns, systems: Sequence[str]) -> ScoredPairs:
         """The pairs with the scores that the named fusions give this evidence; the fusions stay as fitted on clean images."""
         kept = self.assessment.scored
-        found = Evidence.of(evidence)
+        found = Evidence.of({**evidence, "acquired": kept.pairs["acquired"].to_numpy()})
         scores = {name: self.assessment.fitted[name](found) for name in systems}
         return ScoredPairs(kept.pairs, kept.images, scores, {}, kept.thresholds, kept.chosen)
 

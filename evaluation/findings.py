@@ -22,8 +22,8 @@ class ScoredPairs:
     """What a run said of the pairs of a protocol.
 
     Args:
-        pairs: Columns of `dataset.pairs.PAIR_COLUMNS`, key_a, key_b (of the images), similarity, log_odds_a, log_odds_b, and those of
-            `evaluation.quality.FACTS`; index 0..N-1.
+        pairs: Columns of `dataset.pairs.PAIR_COLUMNS`, key_a, key_b (of the images), similarity, log_odds_a, log_odds_b, acquired (a face
+            was found in both images; the others are refused), and those of `evaluation.quality.FACTS`; index 0..N-1.
         images: Distinct images of these pairs, by content: path, key, label, is_synthetic, species, log_odds, failed (no face was found).
         scores: System to N scores, higher is 'accept'; `none` is recognition alone, `detector` the detector alone.
         llrs: System to N natural-log likelihood ratios of 'accept', for the systems whose scores are such.
@@ -84,7 +84,7 @@ def find(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
         "thresholds": {name: operating_points(scored, name, resamples) for name in dict.fromkeys([scored.chosen, BASELINE])},
         "reliability": reliability(scored),
         "curves": {name: error_points(scored.kind, score) for name, score in scored.scores.items()},
-        "acquisition": acquisition(scored.images, resamples),
+        "acquisition": acquisition(scored, resamples),
         "counts": {
             "pairs": {kind: int((scored.kind == kind).sum()) for kind in ("same", "different", "synthetic")},
             "images": len(scored.images),
@@ -212,10 +212,11 @@ def error_points(kind: np.ndarray, score: np.ndarray) -> dict[str, list[list[flo
     return {name: thin(curves.fmr[name], curves.fnmr) for name in curves.fmr}
 
 
-def acquisition(images: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """Failures to acquire among the distinct images: `count`, `rate` (0..1), `interval`."""
-    failed = images["failed"].to_numpy()
+def acquisition(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
+    """Failures to acquire: among the distinct images `count`, `rate` (0..1) and its `interval`; `pairs` that are refused for them."""
+    images, failed = scored.images, scored.images["failed"].to_numpy()
     return {
+        "pairs": int((~scored.pairs["acquired"]).sum()),
         "count": int(failed.sum()),
         "rate": float(failed.mean()),
         "interval": share_interval(images["label"].to_numpy(), failed, resamples),
@@ -223,8 +224,11 @@ def acquisition(images: pd.DataFrame, resamples: int) -> dict[str, Any]:
 
 
 def worst_pairs(scored: ScoredPairs, number: int) -> dict[str, pd.DataFrame]:
-    """The false accepts with the highest and the false rejects with the lowest scores of the chosen system, at its stored threshold."""
-    table = scored.pairs.assign(score=scored.scores[scored.chosen])
+    """The false accepts with the highest and the false rejects with the lowest scores of the chosen system, at its stored threshold.
+
+    Pairs that are refused because no face was found are left out: their scores tell nothing.
+    """
+    table = scored.pairs.assign(score=scored.scores[scored.chosen])[scored.pairs["acquired"]]
     accepted = table["score"] >= scored.thresholds[scored.chosen]
     wanted = table["kind"] == "same"
     return {

@@ -49,6 +49,7 @@ def write_report(
     """
     titles = {name: TITLES.get(name, name) for name in scored.scores}
     shown = list(dict.fromkeys([scored.chosen, "none", "detector"]))
+    acquired = scored.pairs["acquired"].to_numpy()
     worst = {
         title: {"total": len(table), "shown": [_pair(row) for row in table.head(WORST).itertuples()]}
         for title, table in worst_pairs(scored, len(scored.pairs)).items()
@@ -59,7 +60,8 @@ def write_report(
         "det_different": plots.det_plot(curves, "different", scored.chosen, titles),
         "det_synthetic": plots.det_plot(curves, "synthetic", scored.chosen, titles),
         "histograms": {
-            name: plots.histogram(scored.kind, scored.scores[name], scored.thresholds[name], f"score of {titles[name]}") for name in shown
+            name: plots.histogram(scored.kind[acquired], scored.scores[name][acquired], scored.thresholds[name], f"score of {titles[name]}")
+            for name in shown
         },
         "reliability": {
             name: plots.reliability_plot(bins, "‘accept’" if name == "pairs" else "‘synthetic’")

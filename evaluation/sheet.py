@@ -18,12 +18,14 @@ def draw_sheet(target: Path, images: pd.DataFrame, pairs: pd.DataFrame, threshol
     Args:
         target: File to write.
         images: Columns label, path, is_synthetic: whose first people are shown, photos left, forgeries right.
-        pairs: Columns path_a, path_b, kind, species, similarity, log_odds_a, log_odds_b, score.
+        pairs: Columns path_a, path_b, kind, species, similarity, log_odds_a, log_odds_b, acquired, score; those in which no face was
+            found are not shown.
         threshold: At which pairs are accepted.
         people: Rows of people.
         worst: Pairs shown of each kind of error.
     """
     shown = list(images.groupby("label", sort=True))[:people]
+    pairs = pairs[pairs["acquired"]]
     accepted = pairs[(pairs["kind"] != "same") & (pairs["score"] >= threshold)].nlargest(worst, "score")
     rejected = pairs[(pairs["kind"] == "same") & (pairs["score"] < threshold)].nsmallest(worst, "score")
     bands = [("False accepts", accepted), ("False rejects", rejected)]

@@ -60,7 +60,7 @@ def cross_fit(
     places, block = np.unique(np.stack([low, high], 1), axis=0, return_inverse=True)
     fusers = []
     for one, other in places:
-        apart = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other])
+        apart = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other]) & evidence.acquired
         if len(set(kind[apart])) < len(set(kind)):
             raise MetricError(
                 f"cross-fitting {len(people)} people in {folds} folds leaves a fit with no pair of some kind; "

@@ -20,8 +20,9 @@ from common.errors import ConfigError, DataError, MetricError
 from common.files import write_json
 from fusion.calibration import Calibration, fit_calibration, fit_llr
 
-REVISION = 4  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
+REVISION = 5  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
 EVIDENCE = ("similarity", "log_odds_a", "log_odds_b", "comparison")
+REFUSED = -1000.0  # score of a pair without a face in both images: below every other, so below every threshold
 RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 RHO_SLACK = 0.005  # of EER, well below what a validation set can tell apart
 
@@ -36,6 +37,8 @@ class Evidence:
         log_odds_b: Of the second.
         comparison: N log-odds that both images are genuine, given that one person is meant (`recognition.compare`); nothing where there is
             no comparer, which counts as undecided.
+        acquired: N bool, whether a face was found in both images; where it was not, the other values say nothing and the pair is refused.
+            Nothing stands for all of them.
 
     Raises:
         DataError: Shapes differ or a value is not finite.
@@ -45,8 +48,13 @@ class Evidence:
     log_odds_a: np.ndarray
     log_odds_b: np.ndarray
     comparison: np.ndarray | None = None
+    acquired: np.ndarray | None = None
 
     def __post_init__(self):
+        acquired = np.ones(np.shape(self.similarity), bool) if self.acquired is None else np.asarray(self.acquired, bool)
+        object.__setattr__(self, "acquired", acquired)
+        if acquired.shape != np.shape(self.similarity):
+            raise DataError(f"acquired has shape {acquired.shape}, similarity {np.shape(self.similarity)}; they must be of one length")
         if self.comparison is None:
             object.__setattr__(self, "comparison", np.zeros(np.shape(self.similarity)))
         for name in EVIDENCE:
@@ -59,8 +67,8 @@ class Evidence:
 
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray] | pd.DataFrame) -> "Evidence":
-        """From a table's or a mapping's columns of these names."""
-        return cls(**{name: columns[name] for name in EVIDENCE})
+        """From a table's or a mapping's columns of these names; without `acquired` all pairs are."""
+        return cls(**{name: columns[name] for name in EVIDENCE}, acquired=columns.get("acquired"))
 
     @property
     def worst(self) -> np.ndarray:
@@ -74,7 +82,7 @@ class Evidence:
 
     def rows(self, chosen: np.ndarray) -> "Evidence":
         """The chosen pairs."""
-        return Evidence(**{name: getattr(self, name)[chosen] for name in EVIDENCE})
+        return Evidence(**{name: getattr(self, name)[chosen] for name in (*EVIDENCE, "acquired")})
 
 
 def fit_identity(evidence: Evidence, kind: np.ndarray) -> Calibration:
@@ -111,12 +119,18 @@ class Fuser(ABC):
 
     @classmethod
     def llr(cls, score: np.ndarray) -> np.ndarray | None:
-        """What scores mean as natural-log likelihood ratios of 'accept'; None where they promise no such thing."""
-        return None if cls.llr_offset is None else np.asarray(score, np.float64) + cls.llr_offset
+        """What scores mean as natural-log likelihood ratios of 'accept'; None where they promise no such thing.
+
+        Without a face there is no evidence for either answer, so that the ratio of a refused pair is 1.
+        """
+        if cls.llr_offset is None:
+            return None
+        score = np.asarray(score, np.float64)
+        return np.where(score > REFUSED, score + cls.llr_offset, 0.0)
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        """Scores pairs: float32, N, higher is 'accept'."""
-        return self.combine(evidence).astype(np.float32)
+        """Scores pairs: float32, N, higher is 'accept'; `REFUSED` where no face was found in one of the images, above it elsewhere."""
+        return np.where(evidence.acquired, np.maximum(self.combine(evidence), REFUSED + 1), REFUSED).astype(np.float32)
 
 
 class _Unfitted(Fuser, ABC):
@@ -308,13 +322,13 @@ def fuser_class(name: str) -> type[Fuser]:
 
 
 def fit_fuser(name: str, evidence: Evidence, kind: np.ndarray) -> Fuser:
-    """Fits the fuser of that name on validation pairs.
+    """Fits the fuser of that name on those validation pairs that have a face in both images.
 
     Raises:
         ConfigError: No such name.
         MetricError: A kind of pair is missing.
     """
-    return fuser_class(name).fit(evidence, np.asarray(kind))
+    return fuser_class(name).fit(evidence.rows(evidence.acquired), np.asarray(kind)[evidence.acquired])
 
 
 def save_judges(path: Path | str, chosen: str, judges: dict[str, Judge]) -> None:

@@ -57,16 +57,29 @@ def save():
     return write
 
 
+@pytest.fixture(scope="session")
+def people() -> np.ndarray:
+    """Sixteen generated people, five photos of each: uint8, 16×5×80×80×3, RGB."""
+    generator = np.random.default_rng(1)
+    latents = generator.standard_normal((16, 1, LATENT)) + 0.35 * generator.standard_normal((16, 5, LATENT))
+    with torch.inference_mode():
+        images = load_generator()(torch.from_numpy(latents.reshape(80, LATENT).astype(np.float32))[:, :, None, None])
+    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return np.stack([cv2.resize(image, (80, 80), interpolation=cv2.INTER_CUBIC) for image in pixels]).reshape(16, 5, 80, 80, 3)
+
+
 @pytest.fixture
-def folders(tmp_path, save):
-    """The challenge's folder layout with 16 people of 3 genuine and 2 `k_` noise images, and 4 test pairs."""
+def folders(tmp_path, people, save):
+    """The challenge's folder layout with 16 people of 3 genuine and 2 `k_` images (noisier), and 4 test pairs."""
     generator = np.random.default_rng(0)
-    for person in range(16):
-        for name in ("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"):
-            save(tmp_path / "data/train/images" / f"{person:08d}" / name, generator.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    for person, photos in enumerate(people):
+        for name, photo in zip(("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"), photos, strict=True):
+            noise = generator.integers(-12, 13, photo.shape) if name.startswith("k_") else 0
+            pixels = np.clip(photo.astype(int) + noise, 0, 255).astype(np.uint8)
+            save(tmp_path / "data/train/images" / f"{person:08d}" / name, pixels)
     for pair in range(4):
-        for name in ("0.jpg", "1.jpg"):
-            save(tmp_path / "data/test_public/images" / f"{pair:08d}" / name, generator.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        for number in (0, 1):
+            save(tmp_path / "data/test_public/images" / f"{pair:08d}" / f"{number}.jpg", people[pair, 2 * number, :, ::-1])
     return tmp_path
 
 

@@ -1,5 +1,7 @@
 """The pipeline object: looks once, scores every pair, reports what could not be read, sees what training saw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from common.errors import DataError, ImageReadError
 from common.inputs import Crops, CropTemplate
 from dataset.submission import read_submission
 from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
+from fusion.fuse import REFUSED
 from liveness.config import LivenessConfig
 from liveness.train import DetectorModule
 from pipeline import Pipeline
@@ -37,6 +40,22 @@ def test_verify_and_the_pair_list_agree(pipeline, photos):
     pairs = pd.DataFrame({"pair_id": ["00000000"], "path_a": [photos[0]], "path_b": [photos[1]]})
     scored, _ = pipeline.score_pairs(pairs)
     assert scored["score"][0] == pytest.approx(pipeline.verify(photos[0], photos[1]).score, abs=1e-5)
+
+
+@pytest.fixture
+def black(tmp_path, save):
+    return str(save(tmp_path / "photos/black.png", np.zeros((160, 160, 3), np.uint8)))
+
+
+@pytest.mark.parametrize(("first", "second", "where"), [(1, 0, "the first image"), (0, 1, "the second image"), (1, 1, "either image")])
+def test_a_pair_without_a_face_in_both_is_never_accepted(pipeline, photos, black, first, second, where):
+    paths = [[photos[0], black][first], [photos[0], black][second]]
+    pipeline.judges[pipeline.chosen] = replace(pipeline.judge, threshold=-1e6)  # any threshold at all
+    answer = pipeline.verify(*paths)
+    assert not answer.accepted and answer.score == REFUSED and answer.reason == f"refused: no face found in {where}"
+    assert pipeline.verify(photos[0], photos[1]).accepted
+    scored, _ = pipeline.score_pairs(pd.DataFrame({"pair_id": ["00000000"], "path_a": paths[:1], "path_b": paths[1:]}))
+    assert scored["score"].tolist() == [REFUSED] and scored["readable"].all() and not scored["acquired"].any()
 
 
 def test_verify_names_the_image_that_cannot_be_read(pipeline, photos, tmp_path):
@@ -72,18 +91,20 @@ def test_scores_do_not_depend_on_the_order_of_pairs(pipeline, photos):
     assert merged["score_x"].to_numpy() == pytest.approx(merged["score_y"].to_numpy(), abs=1e-5)
 
 
-def test_a_pair_with_an_unreadable_image_scores_below_all_others_and_is_listed(pipeline, tmp_path, faces, save):
+def test_a_pair_with_an_unreadable_image_or_without_a_face_is_refused_and_listed(pipeline, tmp_path, faces, save):
     for pair in range(4):
         for name in (0, 1):
             save(tmp_path / f"data/test_public/images/{pair:08d}/{name}.jpg", faces[(2 * pair + name) % 8])
     (tmp_path / "data/test_public/images/00000001/1.jpg").write_bytes(b"broken")
     (tmp_path / "data/test_public/images/00000003/0.jpg").unlink()
+    save(tmp_path / "data/test_public/images/00000002/1.jpg", np.zeros((160, 160, 3), np.uint8))
     report = pipeline.submit(tmp_path, tmp_path / "submission.csv")
     table = read_submission(tmp_path / "submission.csv")
     assert table["pair_id"].tolist() == [f"{n:08d}" for n in range(4)]
     assert report.unreadable["pair_id"].tolist() == ["00000001", "00000003"]
     scores = table.set_index("pair_id")["similarity"]
-    assert scores[["00000001", "00000003"]].max() < scores[["00000000", "00000002"]].min()
+    assert (scores[["00000001", "00000002", "00000003"]] == REFUSED).all() and scores["00000000"] > REFUSED
+    assert report.no_face["pair_id"].tolist() == ["00000002"] and report.failures_to_acquire == 1
     assert np.isfinite(scores).all() and report.pairs == 4 and report.images == 8
 
 

@@ -32,6 +32,7 @@ def scored_pairs(pairs=600, people=24, seed=0, path="nowhere.jpg") -> ScoredPair
             "similarity": generator.normal(clear, 1.0),
             "log_odds_a": generator.normal(-2.0, 1.0, pairs),
             "log_odds_b": generator.normal(np.where(kind == "synthetic", 2.0, -2.0), 1.0),
+            "acquired": True,
             **{fact: generator.random(pairs) for fact in FACTS},
         }
     )

@@ -11,7 +11,7 @@ from common.errors import ConfigError, DataError, MetricError
 from evaluation.metrics import pair_metrics
 from fusion.calibration import fit_calibration
 from fusion.cross import cross_fit
-from fusion.fuse import FUSERS, Evidence, Judge, NonLinearLLR, fit_fuser, load_judges, save_judges
+from fusion.fuse import FUSERS, REFUSED, Evidence, Judge, NonLinearLLR, fit_fuser, load_judges, save_judges
 
 
 def evidence(count=3000, seed=0):
@@ -150,12 +150,32 @@ def test_cross_fitting_never_scores_by_a_fit_on_the_same_people(monkeypatch):
     assert (seen == 1).all()
 
 
+@pytest.mark.parametrize("name", FUSERS)
+def test_pairs_without_a_face_are_refused_and_nothing_is_learnt_from_them(name):
+    similarity, odds_a, odds_b, kind, people, others = evidence(600)
+    clean = Evidence(similarity, odds_a, odds_b)
+    found = np.random.default_rng(3).random(600) < 0.8
+    wild = [np.where(found, values, 1e6) for values in (similarity, odds_a, -odds_b)]
+    marked = Evidence(*wild, acquired=found)
+    fuser = fit_fuser(name, marked, kind)
+    assert fuser == fit_fuser(name, Evidence(similarity[found], odds_a[found], -odds_b[found]), kind[found])
+    score = fuser.score(marked)
+    assert (score[~found] == REFUSED).all() and (score[found] > REFUSED).all()
+    assert np.array_equal(score[found], fuser.score(marked.rows(found)))
+    llr = fuser.llr(score)
+    assert llr is None or ((llr[~found] == 0).all() and np.isfinite(llr).all())
+    crossed = cross_fit(name, marked, kind, people, others, folds=5).score(marked)
+    assert (crossed[~found] == REFUSED).all() and (fuser.score(clean) > REFUSED).all()
+
+
 @pytest.mark.parametrize("bad", [np.array([np.nan, 0.1]), np.array([0.1])])
 def test_unfit_evidence_is_refused(bad):
     with pytest.raises(DataError):
         Evidence(bad, np.zeros(2), np.zeros(2))
     with pytest.raises(DataError):
         Evidence(np.zeros(2), np.zeros(2), np.zeros(2), comparison=bad)
+    with pytest.raises(DataError, match="acquired"):
+        Evidence(np.zeros(2), np.zeros(2), np.zeros(2), acquired=np.ones(3, bool))
 
 
 def test_unknown_names_missing_kinds_and_damaged_files_are_typed_errors(tmp_path):
