@@ -5,8 +5,9 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from common.errors import KryptoniteError
-from experiment import RunConfig, run_experiment
+from kryptonite.core.errors import KryptoniteError
+from kryptonite.runs.config import RunConfig
+from kryptonite.runs.stages import run_experiment
 
 DEFAULT = Path(__file__).parent / "configs" / "default.yaml"
 
@@ -26,7 +27,9 @@ def main() -> int:
     if metrics:
         for name in ("recognition_alone", "fused"):
             figures = metrics["validation"][name]
-            print(f"{name}: EER {figures['eer_challenge']:.4f} SV {figures['sv_eer']:.4f} SPF {figures['spf_eer']:.4f} (validation)")
+            print(
+                f"{name}: EER {figures['eer_challenge']:.4f} SV {figures['sv_eer']:.4f} SPF {figures['spf_eer']:.4f} (validation)"
+            )
         print(f"run: {config.run}")
     return 0
 

@@ -17,11 +17,13 @@ def measure(keep: bool) -> tuple[float, float]:
     import timm
     import torch
 
-    from common.memory import keep_freed_memory
+    from kryptonite.core.memory import keep_freed_memory
 
     if keep:
         keep_freed_memory()
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=1).to(memory_format=torch.channels_last)
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=1).to(
+        memory_format=torch.channels_last
+    )
 
     def rate(batch: int, step) -> float:
         images = torch.rand(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
@@ -49,13 +51,18 @@ def main() -> None:
     for _ in range(rounds):
         for setting, results in rates.items():
             out = subprocess.run(
-                [sys.executable, "-m", "benchmarks.allocator", "--one", setting], capture_output=True, text=True, check=True
+                [sys.executable, "-m", "benchmarks.allocator", "--one", setting],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             results.append([float(value) for value in out.stdout.split()])
     median = {setting: np.median(results, axis=0) for setting, results in rates.items()}
     for column, name in enumerate(("inference, batch 64", "training, batch 32")):
         before, after = median["default"][column], median["keep"][column]
-        print(f"{name}: default {before:.0f} images/s, freed memory kept {after:.0f} images/s, ratio {after / before:.2f}")
+        print(
+            f"{name}: default {before:.0f} images/s, freed memory kept {after:.0f} images/s, ratio {after / before:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import detect_face
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cascade import Cascade
+from kryptonite.detection.faces import AlignedFaces
 
-from common.images import read_rgb
-from common.inputs import CropTemplate
-from detection.aligner import Aligner, AlignerConfig
-from detection.cascade import Cascade
-from detection.faces import AlignedFaces
+from kryptonite.core.crops import CropTemplate
+from kryptonite.core.images import read_rgb
 
 BATCH, ROUNDS = 32, 5
 
@@ -36,7 +36,9 @@ def main() -> int:
     @torch.inference_mode()
     def theirs(batch: np.ndarray, min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
         networks = oracle.pnet, oracle.rnet, oracle.onet
-        boxes, points = detect_face(batch, min_face, *networks, oracle.thresholds, oracle.factor, cpu)
+        boxes, points = detect_face(
+            batch, min_face, *networks, oracle.thresholds, oracle.factor, cpu
+        )
         return list(zip(boxes, points, strict=True))
 
     for min_face in (40, 20):
@@ -50,7 +52,14 @@ def main() -> int:
         other, mine = (statistics.median(taken) for taken in seconds.values())
         pairs = list(zip(found[theirs], found[ours], strict=True))
         differing = sum(len(a) != len(b) for (a, _), (b, _) in pairs)
-        apart = max((np.abs(np.asarray(a, np.float32) - b).max(initial=0) for (_, a), (_, b) in pairs if len(a) == len(b)), default=0)
+        apart = max(
+            (
+                np.abs(np.asarray(a, np.float32) - b).max(initial=0)
+                for (_, a), (_, b) in pairs
+                if len(a) == len(b)
+            ),
+            default=0,
+        )
         print(
             f"min_face {min_face}: {len(photos)} photos of {photos.shape[1]}x{photos.shape[2]}, facenet-pytorch {len(photos) / other:.1f} "
             f"images/s, ours {len(photos) / mine:.1f}, ratio {other / mine:.2f}, other number of faces in {differing}, "
@@ -62,7 +71,9 @@ def main() -> int:
         return aligner(list(photos))
 
     def whole() -> AlignedFaces:
-        with patch("detection.aligner._LARGE", 0.01):  # no level is too fine for a hundredth of the photo
+        with patch(
+            "kryptonite.detection.aligner._LARGE", 0.01
+        ):  # no level is too fine for a hundredth of the photo
             return aligner(list(photos))
 
     seconds, found = {whole: [], fast: []}, {}

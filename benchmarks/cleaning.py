@@ -3,7 +3,7 @@
 python -m benchmarks.cleaning DATA_ROOT WEIGHTS [BACKBONE] [CACHE] [SHEET.png]
 
 On people whose folders are clean (val.csv of the DFDC crops) precision is exact. On training folders with mislabels of their own, what is
-found there without planting is set aside: precision and recall are then of the other photos. Everything in `dataset.cleaning` that was
+found there without planting is set aside: precision and recall are then of the other photos. Everything in `data.audit.cleaning` that was
 chosen by looking (centring, average linkage, tails, no scaling by photo) was chosen on plantings of seeds 100 to 104 on the same people;
 the seeds here are others. The people are not: Gaussian tails dropped one very dark photo in val.csv, which spoke for the heavy ones.
 
@@ -30,23 +30,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cache import FaceCache
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.recogniser import Recogniser
 
-from common.inputs import CropTemplate
-from common.weights import BackboneConfig
-from dataset.cleaning import DROP, KEEP, MOVE, find_mislabels
-from dataset.cleaning_sheet import draw_cleaning_sheet
-from dataset.layouts import DataConfig, load_images
-from dataset.mislabel import plant_mislabels
-from detection.aligner import Aligner, AlignerConfig
-from detection.cache import FaceCache
-from pipeline import embed_photos
-from recognition.config import RecognitionConfig
-from recognition.recogniser import Recogniser
+from kryptonite.core.crops import CropTemplate
+from kryptonite.data.audit.cleaning import DROP, KEEP, MOVE, find_mislabels
+from kryptonite.data.audit.cleaning_sheet import draw_cleaning_sheet
+from kryptonite.data.audit.mislabel import plant_mislabels
+from kryptonite.data.layouts import DataConfig, load_images
+from kryptonite.inference.pipeline import embed_photos
+from kryptonite.nn.weights import BackboneConfig
 
 SHARES = (0.05, 0.1, 0.2)
 SEEDS = range(10)
 RESAMPLES = 2000
-TEMPLATES = [CropTemplate(112, 0.0), CropTemplate(160, 0.0)]  # of configs/edgeface-cpu.yaml, whose runs' cache then serves here too
+TEMPLATES = [
+    CropTemplate(112, 0.0),
+    CropTemplate(160, 0.0),
+]  # of configs/edgeface-cpu.yaml, whose runs' cache then serves here too
 
 
 def measure(images: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
@@ -55,7 +58,9 @@ def measure(images: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
     natural = find_mislabels(label, embeddings, synthetic)
     judged = (natural["action"] == KEEP).to_numpy() & ~synthetic
     counts = natural["action"][~synthetic].value_counts()
-    print(f"  nothing planted: {(~synthetic).sum()} genuine photos, {counts.get(MOVE, 0)} moved, {counts.get(DROP, 0)} dropped")
+    print(
+        f"  nothing planted: {(~synthetic).sum()} genuine photos, {counts.get(MOVE, 0)} moved, {counts.get(DROP, 0)} dropped"
+    )
     person = np.unique(label, return_inverse=True)[1]
     for share in SHARES:
         tallies = []
@@ -64,7 +69,12 @@ def measure(images: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
             found = find_mislabels(noisy, embeddings, synthetic)
             taken = (found["action"] != KEEP).to_numpy()
             home = ((found["action"] == MOVE) & (found["label"] == label)).to_numpy()
-            columns = [planted & judged, taken & judged, planted & taken & judged, planted & home & judged]
+            columns = [
+                planted & judged,
+                taken & judged,
+                planted & taken & judged,
+                planted & home & judged,
+            ]
             tallies.append([np.bincount(person, weights=column) for column in columns])
         tally = np.array(tallies)  # seeds × (planted, taken, both, sent home) × true people
         figures = []
@@ -72,7 +82,9 @@ def measure(images: pd.DataFrame, embeddings: np.ndarray) -> pd.DataFrame:
         for name, part, whole in (("recall", 2, 0), ("precision", 2, 1), ("sent home", 3, 0)):
             middle = np.median(tally[:, part].sum(1) / tally[:, whole].sum(1))
             pooled = tally.sum(0)
-            low, high = np.quantile(pooled[part][draws].sum(1) / pooled[whole][draws].sum(1), [0.025, 0.975])
+            low, high = np.quantile(
+                pooled[part][draws].sum(1) / pooled[whole][draws].sum(1), [0.025, 0.975]
+            )
             figures.append(f"{name} {middle:.1%} [{low:.1%}, {high:.1%}]")
         print(f"  {share:.0%} planted: " + ", ".join(figures), flush=True)
     return natural
@@ -83,7 +95,11 @@ def main() -> None:
     root, weights, *rest = sys.argv[1:]
     backbone, folder, sheet = (*rest, *["edgenext_x_small", ".cache/crops", ""][len(rest) :])
     half = (0.5, 0.5, 0.5)
-    recogniser = Recogniser.pretrained(RecognitionConfig(BackboneConfig(backbone, weights), template=TEMPLATES[0], mean=half, std=half))
+    recogniser = Recogniser.pretrained(
+        RecognitionConfig(
+            BackboneConfig(backbone, weights), template=TEMPLATES[0], mean=half, std=half
+        )
+    )
     cache = FaceCache(Path(folder), Aligner(AlignerConfig(), TEMPLATES))
     for split in ("val", "train"):
         images = load_images(DataConfig(root), split)

@@ -11,12 +11,12 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from kryptonite.liveness.detector import LOG_ODDS, Detector
+from kryptonite.recognition.recogniser import EMBEDDING, Recogniser
 
-from common.errors import KryptoniteError
-from common.inputs import Crops
-from common.model import BATCH, ENGINES
-from liveness.detector import LOG_ODDS, Detector
-from recognition.recogniser import EMBEDDING, Recogniser
+from kryptonite.core.crops import Crops
+from kryptonite.core.errors import KryptoniteError
+from kryptonite.nn.model import BATCH, ENGINES
 
 ROUNDS = 9
 
@@ -26,7 +26,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="runs/demo")
     run = Path(parser.parse_args().run)
-    for branch, kind, output in (("recognition", Recogniser, EMBEDDING[0]), ("liveness", Detector, LOG_ODDS)):
+    for branch, kind, output in (
+        ("recognition", Recogniser, EMBEDDING[0]),
+        ("liveness", Detector, LOG_ODDS),
+    ):
         try:
             models = {engine: kind.load(run / branch, "cpu", engine) for engine in ENGINES}
         except KryptoniteError as error:
@@ -34,7 +37,9 @@ def main() -> int:
             return 2
         template = models["torch"].spec.template
         for count in (1, BATCH):
-            pixels = np.random.default_rng(0).integers(0, 256, (count, template.size, template.size, 3), dtype=np.uint8)
+            pixels = np.random.default_rng(0).integers(
+                0, 256, (count, template.size, template.size, 3), dtype=np.uint8
+            )
             seconds: dict[str, list[float]] = {}
             for _ in range(ROUNDS):
                 for way in (*ENGINES, "bfloat16"):
@@ -45,7 +50,9 @@ def main() -> int:
             median = {way: statistics.median(taken) for way, taken in seconds.items()}
             described = ", ".join(f"{way} {taken:.2f}" for way, taken in median.items())
             ratio = median["torch"] / median["onnx"]
-            print(f"{branch} at {template.size} px, batch {count}: ms per crop {described}; torch / onnx {ratio:.1f}")
+            print(
+                f"{branch} at {template.size} px, batch {count}: ms per crop {described}; torch / onnx {ratio:.1f}"
+            )
     return 0
 
 

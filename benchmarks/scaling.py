@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 
-from common.files import sha256_file
+from kryptonite.core.files import sha256_file
 
 RECURRING, DISTINCT, STARTS = (1_000, 10_000, 100_000), (1_000, 10_000), 5
 
@@ -35,20 +35,39 @@ def write_list(folder: Path, photos: list[Path], count: int, distinct: bool) -> 
 
 def submit(run: str, folder: Path, engine: str, cache: Path) -> tuple[float, float]:
     """Seconds and peak memory in MiB of one process."""
-    places = ["--run", run, "--data_root", str(folder), "--cache", str(cache), "--out", str(folder / "s.csv"), "--engine", engine]
+    places = [
+        "--run",
+        run,
+        "--data_root",
+        str(folder),
+        "--cache",
+        str(cache),
+        "--out",
+        str(folder / "s.csv"),
+        "--engine",
+        engine,
+    ]
     began = perf_counter()
-    process = subprocess.Popen([sys.executable, "make_submission.py", *places], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "make_submission.py", *places], stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"scaling.py: make_submission.py failed on {folder}")
-    return perf_counter() - began, usage.ru_maxrss / (1024 if sys.platform.startswith("linux") else 1024**2)
+    return perf_counter() - began, usage.ru_maxrss / (
+        1024 if sys.platform.startswith("linux") else 1024**2
+    )
 
 
 def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="folder of the demo's run")
-    parser.add_argument("--engine", default="auto", help="as make_submission.py takes it; auto is ONNX Runtime after export.py")
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        help="as make_submission.py takes it; auto is ONNX Runtime after export.py",
+    )
     arguments = parser.parse_args()
     found = sorted((Path(arguments.run) / "data-root/data/test_public/images").rglob("*.jpg"))
     if not found:
@@ -58,7 +77,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.run) as folder:
         one = Path(folder) / "one"
         write_list(one, photos, 1, distinct=False)
-        starts = [submit(arguments.run, one, arguments.engine, one / f"cache-{turn}")[0] for turn in range(STARTS)]
+        starts = [
+            submit(arguments.run, one, arguments.engine, one / f"cache-{turn}")[0]
+            for turn in range(STARTS)
+        ]
         print(f"one pair: {statistics.median(starts):.1f} s (median of {STARTS})")
         for kind, counts in (("contents recur", RECURRING), ("every content distinct", DISTINCT)):
             print(f"{kind}\n{'pairs':>8}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
@@ -68,7 +90,10 @@ def main() -> None:
                 write_list(place, photos, count, kind.startswith("every"))
                 seconds, memory = submit(arguments.run, place, arguments.engine, place / "cache")
                 ratios = (seconds / before[0], memory / before[1]) if before else (1.0, 1.0)
-                print(f"{count:8,}{seconds:10.1f}{ratios[0]:8.2f}{memory:10.0f}{ratios[1]:8.2f}", flush=True)
+                print(
+                    f"{count:8,}{seconds:10.1f}{ratios[0]:8.2f}{memory:10.0f}{ratios[1]:8.2f}",
+                    flush=True,
+                )
                 before = seconds, memory
 
 

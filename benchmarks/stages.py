@@ -40,7 +40,9 @@ class Stages:
         """Counts what these calls take within, in this thread."""
         with ExitStack() as stack:
             for owner, name, stage in watched:
-                stack.enter_context(patch.object(owner, name, self.timed(stage, getattr(owner, name))))
+                stack.enter_context(
+                    patch.object(owner, name, self.timed(stage, getattr(owner, name)))
+                )
             yield
 
     def __str__(self) -> str:

@@ -20,44 +20,65 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
+from kryptonite.detection import cache as cache_module
+from kryptonite.detection.aligner import Aligner
 
-import detection.cache
-from assessment import data_root_of
 from benchmarks.stages import Stages, Watched
 from benchmarks.usual_pipeline import UsualPipeline
-from common.engine import EXPORT
-from common.errors import KryptoniteError
-from common.files import sha256_file
-from common.model import ENGINES
-from dataset.layouts import DataConfig, load_images
-from dataset.protocol import load_protocol
-from dataset.submission import write_submission
-from detection.aligner import Aligner
-from evaluation.metrics import eer_challenge
-from pipeline import Pipeline
+from kryptonite.core.errors import KryptoniteError
+from kryptonite.core.files import sha256_file
+from kryptonite.data.layouts import DataConfig, load_images
+from kryptonite.data.protocol import load_protocol
+from kryptonite.data.submission import write_submission
+from kryptonite.inference.pipeline import Pipeline
+from kryptonite.metrics.error_rates import eer_challenge
+from kryptonite.nn.model import ENGINES
+from kryptonite.nn.onnx_runtime import EXPORT
+from kryptonite.runs.assess import data_root_of
 
 
 def recurring(root: Path, count: int) -> pd.DataFrame:
     """The first of the demo's test pairs."""
-    return load_protocol(root / "gt.csv", root)[["pair_id", "path_a", "path_b", "label"]].head(count)
+    return load_protocol(root / "gt.csv", root)[["pair_id", "path_a", "path_b", "label"]].head(
+        count
+    )
 
 
 def distinct(root: Path, count: int) -> pd.DataFrame:
     """Pairs of all the demo's photos, no content twice: of a person two pairs of genuine photos, two with a forgery, one with another's."""
     protocol = load_protocol(root / "gt.csv", root)
-    sides = [protocol[[f"label_{s}", f"path_{s}", f"synthetic_{s}"]].set_axis(["label", "path", "is_synthetic"], axis=1) for s in "ab"]
+    sides = [
+        protocol[[f"label_{s}", f"path_{s}", f"synthetic_{s}"]].set_axis(
+            ["label", "path", "is_synthetic"], axis=1
+        )
+        for s in "ab"
+    ]
     test = pd.concat(sides).assign(label=lambda rows: "test " + rows["label"].astype(str))
-    parts = [load_images(DataConfig(str(root)), split)[["label", "path", "is_synthetic"]] for split in ("train", "val")]
-    images = pd.concat([*parts, test]).assign(is_synthetic=lambda rows: rows["is_synthetic"].astype(bool))
+    parts = [
+        load_images(DataConfig(str(root)), split)[["label", "path", "is_synthetic"]]
+        for split in ("train", "val")
+    ]
+    images = pd.concat([*parts, test]).assign(
+        is_synthetic=lambda rows: rows["is_synthetic"].astype(bool)
+    )
     images = images[~images["path"].map(sha256_file).duplicated()]
     people = [
-        (rows.loc[~rows["is_synthetic"], "path"].tolist(), rows.loc[rows["is_synthetic"], "path"].tolist())
+        (
+            rows.loc[~rows["is_synthetic"], "path"].tolist(),
+            rows.loc[rows["is_synthetic"], "path"].tolist(),
+        )
         for _, rows in images.groupby("label")
     ]
-    people = [(genuine, forged) for genuine, forged in people if len(genuine) >= 8 and len(forged) >= 2]
+    people = [
+        (genuine, forged) for genuine, forged in people if len(genuine) >= 8 and len(forged) >= 2
+    ]
     pairs = []
     for (genuine, forged), (others, _) in zip(people, [*people[1:], people[0]], strict=True):
-        pairs += [(genuine[0], genuine[1], 1), (genuine[2], genuine[3], 1), (genuine[4], others[7], 0)]
+        pairs += [
+            (genuine[0], genuine[1], 1),
+            (genuine[2], genuine[3], 1),
+            (genuine[4], others[7], 0),
+        ]
         pairs += [(genuine[5], forged[0], 0), (genuine[6], forged[1], 0)]
     table = pd.DataFrame(pairs[:count], columns=["path_a", "path_b", "label"])
     return table.assign(pair_id=[f"{number:08d}" for number in range(len(table))])
@@ -66,14 +87,14 @@ def distinct(root: Path, count: int) -> pd.DataFrame:
 def watched(pipeline: Pipeline) -> list[Watched]:
     """What scoring consists of."""
     return [
-        (detection.cache, "decode_rgb", "decode"),
+        (cache_module, "decode_rgb", "decode"),
         (Aligner, "_search", "detect"),
         (Aligner, "__call__", "align"),
         (pipeline.recogniser, "embed", "embed"),
-        (pipeline.recogniser, "perceive", "embed"),
+        (pipeline.recogniser, "extract_maps", "embed"),
         (pipeline.detector, "log_odds", "detect synthetic"),
         (pipeline, "compare", "fuse"),
-        (type(pipeline.judge.fuser), "score", "fuse"),
+        (type(pipeline.verifier.fuser), "score", "fuse"),
         (pipeline.cache, "_write", "write"),
         (pipeline, "score_pairs", "hash, read, rest"),
     ]
@@ -91,7 +112,9 @@ class _Inline:
     map = staticmethod(map)
 
 
-def measure(name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path) -> dict[str, float]:
+def measure(
+    name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path
+) -> dict[str, float]:
     """Runs both in turn and prints medians; gives by engine the ratio of pairs/s to the usual pipeline's, and `eer-difference`."""
     usual = UsualPipeline(Pipeline.load(run, folder / "unused"))
     usual.score(pairs.head(2))
@@ -118,30 +141,50 @@ def measure(name: str, pairs: pd.DataFrame, run: str, rounds: int, folder: Path)
                 write_submission(folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy())
                 seconds.setdefault(engine + repeat, []).append(perf_counter() - began)
             scores[engine] = scored["score"].to_numpy()
-            if turn == rounds - 1:  # once is enough for the stages, and for the errors on the same crops
+            if (
+                turn == rounds - 1
+            ):  # once is enough for the stages, and for the errors on the same crops
                 shutil.rmtree(cache)
                 # Decoding in threads would be counted while other stages run.
-                with patch.object(detection.cache, "ThreadPoolExecutor", _Inline), stages[engine].watching(watched(pipeline)):
+                with (
+                    patch.object(cache_module, "ThreadPoolExecutor", _Inline),
+                    stages[engine].watching(watched(pipeline)),
+                ):
                     scored, _ = pipeline.score_pairs(pairs, progress=False)
-                    stages[engine].timed("write", write_submission)(folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy())
+                    stages[engine].timed("write", write_submission)(
+                        folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy()
+                    )
     began = perf_counter()
-    scores["usual, our passes"] = UsualPipeline(Pipeline.load(run, folder / "unused"), passes=True).score(pairs)
+    scores["usual, our passes"] = UsualPipeline(
+        Pipeline.load(run, folder / "unused"), passes=True
+    ).score(pairs)
     seconds["usual, our passes"] = [perf_counter() - began]
-    print(f"\n{name}: {len(pairs)} pairs, {images} files, {len(looks.seen.keys)} distinct contents, {rounds} rounds, medians")
+    print(
+        f"\n{name}: {len(pairs)} pairs, {images} files, {len(looks.seen.keys)} distinct contents, {rounds} rounds, medians"
+    )
     print(f"{'':24}{'seconds':>9}{'pairs/s':>9}{'images/s':>10}{'EER':>9}")
     median = {way: statistics.median(taken) for way, taken in seconds.items()}
     eer = {way: eer_challenge(truth, values) for way, values in scores.items()}
     for way, taken in median.items():
         figure = f"{eer[way]:9.4f}" if way in eer else ""
-        print(f"{way:24}{taken:9.2f}{len(pairs) / taken:9.1f}{2 * len(pairs) / taken:10.1f}{figure}")
+        print(
+            f"{way:24}{taken:9.2f}{len(pairs) / taken:9.1f}{2 * len(pairs) / taken:10.1f}{figure}"
+        )
     print(f"stages of a first run, seconds; {torch.get_num_threads()} threads")
     for way, spent in (("usual, all rounds", usual.stages), *stages.items()):
         print(f"{way:24}{spent}")
     for engine in ENGINES:
-        first, second, crops = (median[engine + repeat] for repeat in ("", ", second run", ", from crops"))
-        print(f"{engine}: a second run {first / second:.1f}x the first, from crops alone {first / crops:.1f}x")
+        first, second, crops = (
+            median[engine + repeat] for repeat in ("", ", second run", ", from crops")
+        )
+        print(
+            f"{engine}: a second run {first / second:.1f}x the first, from crops alone {first / crops:.1f}x"
+        )
     ratios = {engine: median["usual"] / median[engine] for engine in ENGINES}
-    return {**ratios, "eer-difference": max(abs(eer[engine] - eer["usual, our passes"]) for engine in ENGINES)}
+    return {
+        **ratios,
+        "eer-difference": max(abs(eer[engine] - eer["usual, our passes"]) for engine in ENGINES),
+    }
 
 
 def main() -> int:
@@ -154,7 +197,9 @@ def main() -> int:
     run = arguments.run
     try:
         root = Path(data_root_of(run))
-        if not all((Path(run) / branch / EXPORT).exists() for branch in ("recognition", "liveness")):
+        if not all(
+            (Path(run) / branch / EXPORT).exists() for branch in ("recognition", "liveness")
+        ):
             Pipeline.load(run, device="cpu").export()
         with tempfile.TemporaryDirectory() as folder:
             results = [
@@ -168,7 +213,9 @@ def main() -> int:
     for engine in ENGINES:
         ratios = [result[engine] for result in results]
         difference = max(result["eer-difference"] for result in results)
-        print(f"{engine}: ratio {ratios[0]:.1f} distinct-images ratio {ratios[1]:.1f} eer-difference {difference:.4f}")
+        print(
+            f"{engine}: ratio {ratios[0]:.1f} distinct-images ratio {ratios[1]:.1f} eer-difference {difference:.4f}"
+        )
     return 0
 
 

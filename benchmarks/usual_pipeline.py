@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pandas as pd
 from facenet_pytorch import MTCNN
+from kryptonite.detection.aligner import centre, choose_face, leaves
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
+from kryptonite.fusion.fuse import Evidence
+from kryptonite.recognition.differential.features import FeatureMaps
 
 from benchmarks.stages import Stages
-from common.images import decode_rgb, read_bytes
-from common.inputs import Crops
-from detection.aligner import centre, choose_face, leaves
-from detection.warp import estimate_similarity, template_points, warp
-from fusion.fuse import Evidence
-from pipeline import Pipeline
-from recognition.perception import Perception
+from kryptonite.core.crops import Crops
+from kryptonite.core.images import decode_rgb, read_bytes
+from kryptonite.inference.pipeline import Pipeline
 
 
 class UsualPipeline:
@@ -38,18 +38,24 @@ class UsualPipeline:
 
     def score(self, pairs: pd.DataFrame) -> np.ndarray:
         """Scores pairs of readable photos with columns path_a and path_b: float32, N."""
-        return np.array([self._pair(pair.path_a, pair.path_b) for pair in pairs.itertuples()], np.float32)
+        return np.array(
+            [self._pair(pair.path_a, pair.path_b) for pair in pairs.itertuples()], np.float32
+        )
 
     def _pair(self, *paths: str) -> float:
-        (one, other), perceptions, (odds_a, odds_b) = zip(*(self._look(path) for path in paths), strict=True)
+        (one, other), perceptions, (odds_a, odds_b) = zip(
+            *(self._look(path) for path in paths), strict=True
+        )
         began = perf_counter()
-        seen = Perception.joined(perceptions) if self._pipeline.comparer else None
+        seen = FeatureMaps.joined(perceptions) if self._pipeline.comparer else None
         comparison = self._pipeline.compare(seen, np.array([0]), np.array([1]))
-        score = self._pipeline.judge.fuser.score(Evidence((one * other).sum(1), odds_a, odds_b, comparison))
+        score = self._pipeline.verifier.fuser.score(
+            Evidence((one * other).sum(1), odds_a, odds_b, comparison)
+        )
         self._count("fuse", began)
         return float(score[0])
 
-    def _look(self, path: str) -> tuple[np.ndarray, Perception | None, np.ndarray]:
+    def _look(self, path: str) -> tuple[np.ndarray, FeatureMaps | None, np.ndarray]:
         began = perf_counter()
         photo = decode_rgb(read_bytes(path), path)
         began = self._count("decode", began)
@@ -76,12 +82,18 @@ class UsualPipeline:
             if found is None or leaves(found[0], photo.shape):
                 shift = round(max(photo.shape[:2]) * config.pad)
                 padded = cv2.copyMakeBorder(photo, *[shift] * 4, cv2.BORDER_REPLICATE)
-                smallest = max(config.min_face, min(padded.shape[:2]) // 4) if found else config.retry_min_face
+                smallest = (
+                    max(config.min_face, min(padded.shape[:2]) // 4)
+                    if found
+                    else config.retry_min_face
+                )
                 whole = self._face(padded, smallest, shift)
                 found = whole or found
         return found[1] if found else centre(photo)[1]
 
-    def _face(self, photo: np.ndarray, min_face: int, shift: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+    def _face(
+        self, photo: np.ndarray, min_face: int, shift: int = 0
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Box and landmarks of the subject; `shift` pixels on each side are padding."""
         self._mtcnn.min_face_size = min_face
         boxes, _, points = self._mtcnn.detect(photo, landmarks=True)

@@ -7,20 +7,22 @@ from typing import Any
 
 import cv2
 import numpy as np
+from kryptonite.detection.cascade import Cascade
+from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
+from kryptonite.detection.uniform import make_uniform
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
 
-from common.errors import ConfigError
-from common.inputs import CropTemplate
-from common.memory import keep_freed_memory
-from common.model import choose_device
-from detection.cascade import Cascade
-from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
-from detection.uniform import make_uniform
-from detection.warp import estimate_similarity, template_points, warp
+from kryptonite.core.crops import CropTemplate
+from kryptonite.core.errors import ConfigError
+from kryptonite.core.memory import keep_freed_memory
+from kryptonite.nn.model import choose_device
 
 _PIXELS = 2**23  # of a batch, bounds the memory of large photos
 _LARGE = 0.6  # of the shorter side: as large a face is expected at first
 _SURE = 1.7  # a face so many times larger than those not looked for is found the same without their levels of the pyramid
-_REVISION = 1  # raise when the crops of unchanged settings change: old cache entries are then left alone
+_REVISION = (
+    1  # raise when the crops of unchanged settings change: old cache entries are then left alone
+)
 
 
 @dataclass
@@ -84,7 +86,11 @@ class Aligner:
         """Everything that decides where a face is found, whatever is cut of it; JSON-able."""
         config = self.config
         # Named only when they do something, so that caches from before there was a cure stay valid.
-        common = {"common": [config.common_side, config.common_quality]} if config.common_side or config.common_quality else {}
+        common = (
+            {"common": [config.common_side, config.common_quality]}
+            if config.common_side or config.common_quality
+            else {}
+        )
         return {
             "revision": _REVISION,
             "min_face": [config.min_face, config.retry_min_face],
@@ -96,18 +102,29 @@ class Aligner:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that decides what a crop looks like, for cache keys; JSON-able."""
-        return {**self.search_settings, "templates": sorted(template.name for template in self.templates)}
+        return {
+            **self.search_settings,
+            "templates": sorted(template.name for template in self.templates),
+        }
 
     def __call__(self, images: Sequence[np.ndarray]) -> AlignedFaces:
         """Aligns RGB uint8 H×W×3 images of any sizes; the result does not depend on what else is in the batch."""
-        photos, images = images, [make_uniform(image, self.config.common_side, self.config.common_quality) for image in images]
+        photos, images = (
+            images,
+            [
+                make_uniform(image, self.config.common_side, self.config.common_quality)
+                for image in images
+            ],
+        )
         landmarks = np.zeros((len(images), 5, 2), np.float32)
         boxes = np.zeros((len(images), 4), np.float32)
         confidence = np.zeros(len(images), np.float32)
         status = [CENTRE_CROP] * len(images)
         config = self.config
 
-        def search(rows: list[int], name: str, min_face: int | None, pad: float, large: bool = False) -> None:
+        def search(
+            rows: list[int], name: str, min_face: int | None, pad: float, large: bool = False
+        ) -> None:
             for row, face in self._search(images, rows, min_face, pad, large).items():
                 boxes[row], confidence[row], landmarks[row], status[row] = *face, name
 
@@ -121,7 +138,11 @@ class Aligner:
         search(missing(), FOUND_SMALL, config.retry_min_face, 0.0)
         # MTCNN squeezes what is left of a box that leaves the photo into its input square, so its landmarks come out stretched. Padding
         # brings the whole box in. Such faces are large, so that only the top of the pyramid has to be searched again.
-        cut = [row for row, box in enumerate(boxes) if status[row] != CENTRE_CROP and leaves(box, images[row].shape)]
+        cut = [
+            row
+            for row, box in enumerate(boxes)
+            if status[row] != CENTRE_CROP and leaves(box, images[row].shape)
+        ]
         search(cut, FOUND_PADDED, None, config.pad)
         search(missing(), FOUND_PADDED, config.retry_min_face, config.pad)
         for row, image in enumerate(images):
@@ -130,7 +151,9 @@ class Aligner:
         crops = {
             template: np.stack(
                 [
-                    warp(image, estimate_similarity(points, template_points(template)), template.size)
+                    warp(
+                        image, estimate_similarity(points, template_points(template)), template.size
+                    )
                     for image, points in zip(images, landmarks, strict=True)
                 ]
             )
@@ -139,13 +162,20 @@ class Aligner:
             for template in self.templates
         }
         for row, (photo, image) in enumerate(zip(photos, images, strict=True)):
-            back = np.array([photo.shape[1] / image.shape[1], photo.shape[0] / image.shape[0]], np.float32)
+            back = np.array(
+                [photo.shape[1] / image.shape[1], photo.shape[0] / image.shape[0]], np.float32
+            )
             landmarks[row] *= back
             boxes[row] *= np.tile(back, 2)
         return AlignedFaces(crops, landmarks, boxes, confidence, status)
 
     def _search(
-        self, images: Sequence[np.ndarray], rows: list[int], min_face: int | None, pad: float, large: bool
+        self,
+        images: Sequence[np.ndarray],
+        rows: list[int],
+        min_face: int | None,
+        pad: float,
+        large: bool,
     ) -> dict[int, tuple[np.ndarray, float, np.ndarray]]:
         """Box, confidence and landmarks of the chosen face, in image pixels, for those of `rows` that have one.
 
@@ -160,7 +190,11 @@ class Aligner:
         found = {}
         for shape, group in groups.items():
             smallest = min_face or max(self.config.min_face, min(shape[:2]) // 4)
-            levels = np.log(_LARGE * min(shape[:2]) / _SURE / smallest) / -np.log(self._cascade.factor) if large else 0
+            levels = (
+                np.log(_LARGE * min(shape[:2]) / _SURE / smallest) / -np.log(self._cascade.factor)
+                if large
+                else 0
+            )
             skip = max(0, int(levels))
             if large and not skip:
                 continue
@@ -168,20 +202,28 @@ class Aligner:
             batch_size = max(1, min(self.config.batch_size, _PIXELS // (shape[0] * shape[1])))
             for start in range(0, len(group), batch_size):
                 batch = group[start : start + batch_size]
-                seen = self._cascade(np.stack([search.canvas for _, search in batch]), smallest, skip)
+                seen = self._cascade(
+                    np.stack([search.canvas for _, search in batch]), smallest, skip
+                )
                 for (row, search), (faces, points) in zip(batch, seen, strict=True):
                     if len(faces):
                         boxes = (faces[:, :4] - search.shift) / search.scale
                         best = choose_face(boxes, images[row].shape[:2], unseen / search.scale)
                         if best is not None:
-                            found[row] = boxes[best], float(faces[best, 4]), (points[best] - search.shift) / search.scale
+                            found[row] = (
+                                boxes[best],
+                                float(faces[best, 4]),
+                                (points[best] - search.shift) / search.scale,
+                            )
         return found
 
 
 def leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:
     """Whether more than a fiftieth of the box's side lies outside the image on some side."""
     slack = 0.02 * max(box[2] - box[0], box[3] - box[1])
-    return bool(box[0] < -slack or box[1] < -slack or box[2] > shape[1] + slack or box[3] > shape[0] + slack)
+    return bool(
+        box[0] < -slack or box[1] < -slack or box[2] > shape[1] + slack or box[3] > shape[0] + slack
+    )
 
 
 def choose_face(boxes: np.ndarray, shape: tuple[int, int], unseen: float = 0.0) -> int | None:
@@ -218,7 +260,11 @@ def _prepare(image: np.ndarray, search_side: int, pad: float) -> _Search:
     height, width = image.shape[:2]
     scale = min(1.0, search_side / max(height, width))
     if scale < 1:
-        image = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(
+            image,
+            (max(1, round(width * scale)), max(1, round(height * scale))),
+            interpolation=cv2.INTER_AREA,
+        )
     shift = round(max(image.shape[:2]) * pad)
     if shift:
         image = cv2.copyMakeBorder(image, shift, shift, shift, shift, cv2.BORDER_REPLICATE)

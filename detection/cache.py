@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from kryptonite.detection.aligner import Aligner
+from kryptonite.detection.faces import UNREADABLE
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from common.errors import DataError, ImageReadError
-from common.files import atomic_path, fingerprint, sha256_bytes
-from common.images import decode_rgb, read_bytes
-from common.inputs import Crops, CropTemplate
-from detection.aligner import Aligner
-from detection.faces import UNREADABLE
+from kryptonite.core.crops import Crops, CropTemplate
+from kryptonite.core.errors import DataError, ImageReadError
+from kryptonite.core.files import atomic_path, fingerprint, sha256_bytes
+from kryptonite.core.images import decode_rgb, read_bytes
 
-CHUNK = 256  # images decoded and aligned at a time: bounds memory, leaves the detector whole batches
+CHUNK = (
+    256  # images decoded and aligned at a time: bounds memory, leaves the detector whole batches
+)
 
 _COLUMNS = ["path", "key", "status", "confidence", "x1", "y1", "x2", "y2"]
 
@@ -53,7 +55,14 @@ class FaceCache:
         rows: list[tuple] = []
         with (
             ThreadPoolExecutor() as threads,
-            tqdm(total=len(paths), desc="align", unit="img", delay=2, disable=not progress, file=sys.stderr) as bar,
+            tqdm(
+                total=len(paths),
+                desc="align",
+                unit="img",
+                delay=2,
+                disable=not progress,
+                file=sys.stderr,
+            ) as bar,
         ):
             for start in range(0, len(paths), CHUNK):
                 chunk = list(paths[start : start + CHUNK])
@@ -87,14 +96,20 @@ class FaceCache:
         Raises:
             DataError: As `read`.
         """
-        return np.stack([self._tensor(key, "landmarks") for key in keys]) if len(keys) else np.zeros((0, 5, 2), np.float32)
+        return (
+            np.stack([self._tensor(key, "landmarks") for key in keys])
+            if len(keys)
+            else np.zeros((0, 5, 2), np.float32)
+        )
 
     def _tensor(self, key: str, name: str) -> np.ndarray:
         try:
             with safe_open(self._file(key), framework="np") as entry:
                 return entry.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again") from error
+            raise DataError(
+                f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again"
+            ) from error
 
     def _identify(self, path: str) -> tuple[str, bytes]:
         """Key and content of a file; both empty where it cannot be read."""
@@ -143,17 +158,37 @@ class FaceCache:
         if fresh:
             faces = self.aligner(list(fresh.values()))
             # Making a file is waiting for the disk, more than anything.
-            list(threads.map(lambda entry: self._write(entry[1], faces, entry[0]), enumerate(fresh)))
+            list(
+                threads.map(lambda entry: self._write(entry[1], faces, entry[0]), enumerate(fresh))
+            )
             for row, key in enumerate(fresh):
-                known[key] = (faces.status[row], float(faces.confidence[row]), *map(float, faces.boxes[row]))
+                known[key] = (
+                    faces.status[row],
+                    float(faces.confidence[row]),
+                    *map(float, faces.boxes[row]),
+                )
         blank = (UNREADABLE, 0.0, *[float("nan")] * 4)
-        return [(path, key, *known[key]) if key in known else (path, "", *blank) for path, key in zip(paths, keys, strict=True)]
+        return [
+            (path, key, *known[key]) if key in known else (path, "", *blank)
+            for path, key in zip(paths, keys, strict=True)
+        ]
 
     def _write(self, key: str, faces, row: int) -> None:
-        tensors = {template.name: np.ascontiguousarray(crops[row]) for template, crops in faces.crops.items()}
-        tensors |= {"landmarks": faces.landmarks[row], "box": faces.boxes[row], "confidence": faces.confidence[row : row + 1]}
+        tensors = {
+            template.name: np.ascontiguousarray(crops[row])
+            for template, crops in faces.crops.items()
+        }
+        tensors |= {
+            "landmarks": faces.landmarks[row],
+            "box": faces.boxes[row],
+            "confidence": faces.confidence[row : row + 1],
+        }
         with atomic_path(self._file(key)) as temporary:
-            save_file({name: tensor.copy() for name, tensor in tensors.items()}, temporary, metadata={"status": faces.status[row]})
+            save_file(
+                {name: tensor.copy() for name, tensor in tensors.items()},
+                temporary,
+                metadata={"status": faces.status[row]},
+            )
 
     def _describe(self, key: str) -> tuple | None:
         """Status, confidence and box of an entry; None when it is damaged."""

@@ -8,7 +8,12 @@ import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, generateBoundingBox, rerec
+from facenet_pytorch.models.utils.detect_face import (
+    batched_nms_numpy,
+    bbreg,
+    generateBoundingBox,
+    rerec,
+)
 from torchvision.ops.boxes import batched_nms
 
 _CELL = 12  # pixels that the first network sees at once
@@ -24,12 +29,17 @@ class Cascade:
 
     def __init__(self, device: torch.device):
         mtcnn = MTCNN(keep_all=True, device=device)
-        self._networks = [network.to(memory_format=torch.channels_last) for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)]
+        self._networks = [
+            network.to(memory_format=torch.channels_last)
+            for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)
+        ]
         self._thresholds, self._device = mtcnn.thresholds, device
         self.factor = mtcnn.factor  # from one level of the pyramid to the next
 
     @torch.inference_mode()
-    def __call__(self, images: np.ndarray, min_face: int, skip: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    def __call__(
+        self, images: np.ndarray, min_face: int, skip: int = 0
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Detects.
 
         Args:
@@ -48,17 +58,29 @@ class Cascade:
         if len(boxes):
             boxes, rows, points = self._final(boxes, rows, crops)
         found = [tensor.cpu().numpy() for tensor in (boxes, rows, points)]
-        return [tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2])) for row in range(len(images))]
+        return [
+            tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2]))
+            for row in range(len(images))
+        ]
 
-    def _proposals(self, sums: "SumTables", min_face: int, skip: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _proposals(
+        self, sums: "SumTables", min_face: int, skip: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """First network, on a pyramid: square boxes M×5 and the image each is from; none where faces would be larger than the images."""
         height, width = sums.shape
-        parts = [(torch.zeros((0, 9), device=self._device), torch.zeros(0, dtype=torch.long, device=self._device))]
+        parts = [
+            (
+                torch.zeros((0, 9), device=self._device),
+                torch.zeros(0, dtype=torch.long, device=self._device),
+            )
+        ]
         scale = _CELL / min_face * self.factor**skip
         while min(height, width) * scale >= _CELL:
             small = sums.shrunk(int(height * scale + 1), int(width * scale + 1))
             regression, probability = self._networks[0](_normalised(small))
-            boxes, rows = generateBoundingBox(regression, probability[:, 1], scale, self._thresholds[0])
+            boxes, rows = generateBoundingBox(
+                regression, probability[:, 1], scale, self._thresholds[0]
+            )
             kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.5)
             parts.append((boxes[kept], rows[kept]))
             scale *= self.factor
@@ -68,13 +90,17 @@ class Cascade:
         sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
         return rerec(torch.cat([boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]], 1)), rows
 
-    def _refined(self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _refined(
+        self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Second network: those boxes that hold up, moved."""
         boxes, rows, regression = self._passed(1, boxes, rows, crops)
         kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
         return rerec(bbreg(boxes[kept], regression[kept])), rows[kept]
 
-    def _final(self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _final(
+        self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Third network: faces and their landmarks."""
         boxes, rows, regression, points = self._passed(2, boxes, rows, crops)
         sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
@@ -83,13 +109,19 @@ class Cascade:
         kept = batched_nms_numpy(boxes[:, :4], boxes[:, 4], rows, 0.7, "Min")
         return boxes[kept], rows[kept], points[kept]
 
-    def _passed(self, stage: int, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _passed(
+        self, stage: int, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """Runs a network on the boxes' crops: of those above its threshold the boxes with its score, the rows, and its other answers."""
         parts = [self._networks[stage](part) for part in _normalised(crops).split(_BATCH)]
         *answers, probability = (torch.cat(part) for part in zip(*parts, strict=True))
         score = probability[:, 1]
         passed = score > self._thresholds[stage]
-        return torch.cat([boxes[passed, :4], score[passed, None]], 1), rows[passed], *(answer[passed] for answer in answers)
+        return (
+            torch.cat([boxes[passed, :4], score[passed, None]], 1),
+            rows[passed],
+            *(answer[passed] for answer in answers),
+        )
 
 
 class SumTables:
@@ -112,7 +144,8 @@ class SumTables:
         """All images brought to one size: float32 N×3×height×width in 0..255."""
         start = torch.zeros(1, dtype=torch.long, device=self._device)
         (top, bottom), (left, right) = (
-            _bins(start, start + side, number) for side, number in zip(self.shape, (height, width), strict=True)
+            _bins(start, start + side, number)
+            for side, number in zip(self.shape, (height, width), strict=True)
         )
         # All images alike: whole lines first, then columns of what is left: fewer places to look up.
         bands = self._sums.index_select(1, bottom[0]).sub_(self._sums.index_select(1, top[0]))
@@ -120,7 +153,9 @@ class SumTables:
         area = (bottom - top)[0, :, None] * (right - left)[0]
         return (total / area[:, :, None]).permute(0, 3, 1, 2)
 
-    def crops(self, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def crops(
+        self, boxes: torch.Tensor, rows: torch.Tensor, side: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Cuts boxes from images and averages them down (or repeats them up) to one size.
 
         Args:
@@ -132,21 +167,38 @@ class SumTables:
             The boxes and rows left, and their crops, float32 K×3×side×side in 0..255.
         """
         height, width = self.shape
-        left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)  # 1-based, the last pixel included
-        left, top, right, bottom = left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)
+        left, top, right, bottom = (
+            boxes[:, :4].trunc().long().unbind(1)
+        )  # 1-based, the last pixel included
+        left, top, right, bottom = (
+            left.clamp(min=1) - 1,
+            top.clamp(min=1) - 1,
+            right.clamp(max=width),
+            bottom.clamp(max=height),
+        )
         whole = (right > left) & (bottom > top)
         boxes, rows = boxes[whole], rows[whole]
-        lines, columns = _bins(top[whole], bottom[whole], side), _bins(left[whole], right[whole], side)
+        lines, columns = (
+            _bins(top[whole], bottom[whole], side),
+            _bins(left[whole], right[whole], side),
+        )
         # As if all images were one, below each other.
         first = (rows * (height + 1)).int()[:, None]
         crops = self._averages(tuple(edge + first for edge in lines), columns)
         return boxes, rows, crops.permute(0, 3, 1, 2)
 
-    def _averages(self, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def _averages(
+        self, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         """Averages over the rectangles between M times h lines of all images and M times w columns: float32 M×h×w×3."""
         (top, bottom), (left, right) = lines, columns
         upper, lower = ((edge * (self.shape[1] + 1))[:, :, None] for edge in (top, bottom))
-        places = [lower + right[:, None], upper + right[:, None], lower + left[:, None], upper + left[:, None]]
+        places = [
+            lower + right[:, None],
+            upper + right[:, None],
+            lower + left[:, None],
+            upper + left[:, None],
+        ]
         sums = self._sums.view(-1, 3)
         total, *others = (sums.index_select(0, place.flatten()) for place in places)
         total = total.sub_(others[0]).sub_(others[1]).add_(others[2]).view(*places[0].shape, 3)
@@ -157,7 +209,9 @@ def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Te
     """First pixel, and pixel after the last, of each of `number` bins between `start` and `end`; neighbours may share a pixel."""
     steps = torch.arange(number, device=start.device)
     length, start = (end - start)[:, None], start[:, None]
-    return (start + steps * length // number).int(), (start + -(-(steps + 1) * length // number)).int()
+    return (start + steps * length // number).int(), (
+        start + -(-(steps + 1) * length // number)
+    ).int()
 
 
 def _normalised(images: torch.Tensor) -> torch.Tensor:

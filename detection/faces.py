@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.inputs import Crops, CropTemplate
+from kryptonite.core.crops import Crops, CropTemplate
 
 FOUND = "found"
 FOUND_SMALL = "found_small"  # at the smaller face size

@@ -1,9 +1,9 @@
 """From one aligned crop to the crop of another template, without going back to the photo."""
 
 import numpy as np
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
 
-from common.inputs import Crops, CropTemplate
-from detection.warp import estimate_similarity, template_points, warp
+from kryptonite.core.crops import Crops, CropTemplate
 
 
 def recrop_matrix(source: CropTemplate, target: CropTemplate) -> np.ndarray:
@@ -17,7 +17,9 @@ def recrop(crops: Crops, target: CropTemplate) -> Crops:
         return crops
     matrix = recrop_matrix(crops.template, target)
     pixels = [warp(crop, matrix, target.size) for crop in crops.pixels]
-    return Crops(np.stack(pixels) if pixels else np.zeros((0, target.size, target.size, 3), np.uint8), target)
+    return Crops(
+        np.stack(pixels) if pixels else np.zeros((0, target.size, target.size, 3), np.uint8), target
+    )
 
 
 def widest(templates: list[CropTemplate]) -> CropTemplate:

@@ -12,7 +12,7 @@ def make_uniform(image: np.ndarray, side: int, quality: int) -> np.ndarray:
 
     The traces of an earlier, coarser JPEG outlive a finer one, and those of enlarging outlive everything: choose `quality` no higher than
     that of the poorest photos and `side` smaller than that of the smallest. A new size also moves the old grid of 8×8 blocks. What is
-    thrown away is lost to the detector too, so there is a price: use it where `dataset.shortcuts` finds a leak.
+    thrown away is lost to the detector too, so there is a price: use it where `data.audit.shortcuts` finds a leak.
 
     Args:
         image: RGB uint8, H×W×3.
@@ -26,7 +26,9 @@ def make_uniform(image: np.ndarray, side: int, quality: int) -> np.ndarray:
     scale = side / max(height, width) if side else 1.0
     if scale != 1:
         shape = max(1, round(width * scale)), max(1, round(height * scale))
-        image = cv2.resize(image, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        image = cv2.resize(
+            image, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        )
     if quality:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")

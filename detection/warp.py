@@ -3,11 +3,18 @@
 import cv2
 import numpy as np
 
-from common.inputs import CropTemplate
+from kryptonite.core.crops import CropTemplate
 
 # Left eye, right eye, nose tip, left and right mouth corner on 112×112: the template of ArcFace (Deng et al. 2019), as in insightface.
 ARCFACE_112 = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], dtype=np.float32
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
+    dtype=np.float32,
 )
 
 
@@ -62,4 +69,6 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         # Pixel centres lie at half-integers of the resized grid: x' = (x + ½)·f − ½, inverted here.
         back = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
         matrix = matrix @ back
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.warpAffine(
+        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )

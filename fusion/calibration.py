@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import MetricError
+from kryptonite.core.errors import MetricError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
     Raises:
         MetricError: A class is missing.
     """
-    from sklearn.linear_model import LogisticRegression  # scoring, which fits nothing, starts a second sooner without it
+    from sklearn.linear_model import (
+        LogisticRegression,
+    )  # scoring, which fits nothing, starts a second sooner without it
 
     target, features = np.asarray(target).astype(bool), np.asarray(features, np.float64)
     if not target.any() or target.all():

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from kryptonite.fusion.fuse import Evidence, Fuser, fit_fuser
 
-from common.errors import ConfigError, DataError, MetricError
-from fusion.fuse import Evidence, Fuser, fit_fuser
+from kryptonite.core.errors import ConfigError, DataError, MetricError
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class CrossFitted:
             DataError: Not as many pairs.
         """
         if len(evidence.similarity) != len(self.block):
-            raise DataError(f"cross-fitted for {len(self.block)} pairs, asked to score {len(evidence.similarity)}")
+            raise DataError(
+                f"cross-fitted for {len(self.block)} pairs, asked to score {len(evidence.similarity)}"
+            )
         scores = np.empty(len(self.block), np.float32)
         for number, fuser in enumerate(self.fusers):
             rows = self.block == number
@@ -53,7 +55,9 @@ def cross_fit(
     if folds < 3:
         raise ConfigError(f"cross-fitting needs at least 3 folds, got {folds}")
     kind = np.asarray(kind)
-    people, codes = np.unique(np.concatenate([identity_a, identity_b]).astype(str), return_inverse=True)
+    people, codes = np.unique(
+        np.concatenate([identity_a, identity_b]).astype(str), return_inverse=True
+    )
     fold_of = np.random.default_rng(seed).permutation(len(people)) % folds
     first, second = fold_of[codes[: len(kind)]], fold_of[codes[len(kind) :]]
     low, high = np.minimum(first, second), np.maximum(first, second)

@@ -14,15 +14,17 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from kryptonite.fusion.calibration import Calibration, fit_calibration, fit_llr
 from scipy.special import log_expit
 
-from common.errors import ConfigError, DataError, MetricError
-from common.files import write_json
-from fusion.calibration import Calibration, fit_calibration, fit_llr
+from kryptonite.core.errors import ConfigError, DataError, MetricError
+from kryptonite.core.files import write_json
 
 REVISION = 5  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
 EVIDENCE = ("similarity", "log_odds_a", "log_odds_b", "comparison")
-REFUSED = -1000.0  # score of a pair without a face in both images: below every other, so below every threshold
+REFUSED = (
+    -1000.0
+)  # score of a pair without a face in both images: below every other, so below every threshold
 RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 RHO_SLACK = 0.005  # of EER, well below what a validation set can tell apart
 
@@ -35,7 +37,7 @@ class Evidence:
         similarity: N cosines.
         log_odds_a: N log-odds that the first image is synthetic.
         log_odds_b: Of the second.
-        comparison: N log-odds that both images are genuine, given that one person is meant (`recognition.compare`); nothing where there is
+        comparison: N log-odds that both images are genuine, given that one person is meant (`recognition.differential.detector`); nothing where there is
             no comparer, which counts as undecided.
         acquired: N bool, whether a face was found in both images; where it was not, the other values say nothing and the pair is refused.
             Nothing stands for all of them.
@@ -51,19 +53,29 @@ class Evidence:
     acquired: np.ndarray | None = None
 
     def __post_init__(self):
-        acquired = np.ones(np.shape(self.similarity), bool) if self.acquired is None else np.asarray(self.acquired, bool)
+        acquired = (
+            np.ones(np.shape(self.similarity), bool)
+            if self.acquired is None
+            else np.asarray(self.acquired, bool)
+        )
         object.__setattr__(self, "acquired", acquired)
         if acquired.shape != np.shape(self.similarity):
-            raise DataError(f"acquired has shape {acquired.shape}, similarity {np.shape(self.similarity)}; they must be of one length")
+            raise DataError(
+                f"acquired has shape {acquired.shape}, similarity {np.shape(self.similarity)}; they must be of one length"
+            )
         if self.comparison is None:
             object.__setattr__(self, "comparison", np.zeros(np.shape(self.similarity)))
         for name in EVIDENCE:
             value = np.asarray(getattr(self, name), np.float64)
             object.__setattr__(self, name, value)
             if value.shape != np.shape(self.similarity) or value.ndim != 1:
-                raise DataError(f"{name} has shape {value.shape}; all must be one-dimensional and of one length")
+                raise DataError(
+                    f"{name} has shape {value.shape}; all must be one-dimensional and of one length"
+                )
             if not np.isfinite(value).all():
-                raise DataError(f"{name} of pair {int(np.argmax(~np.isfinite(value)))} is not finite; unreadable images must be left out")
+                raise DataError(
+                    f"{name} of pair {int(np.argmax(~np.isfinite(value)))} is not finite; unreadable images must be left out"
+                )
 
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray] | pd.DataFrame) -> "Evidence":
@@ -71,12 +83,12 @@ class Evidence:
         return cls(**{name: columns[name] for name in EVIDENCE}, acquired=columns.get("acquired"))
 
     @property
-    def worst(self) -> np.ndarray:
+    def max_log_odds(self) -> np.ndarray:
         """Log-odds of the image that looks more synthetic."""
         return np.maximum(self.log_odds_a, self.log_odds_b)
 
     @property
-    def best(self) -> np.ndarray:
+    def min_log_odds(self) -> np.ndarray:
         """Log-odds of the image that looks more genuine."""
         return np.minimum(self.log_odds_a, self.log_odds_b)
 
@@ -130,11 +142,13 @@ class Fuser(ABC):
 
     def score(self, evidence: Evidence) -> np.ndarray:
         """Scores pairs: float32, N, higher is 'accept'; `REFUSED` where no face was found in one of the images, above it elsewhere."""
-        return np.where(evidence.acquired, np.maximum(self.combine(evidence), REFUSED + 1), REFUSED).astype(np.float32)
+        return np.where(
+            evidence.acquired, np.maximum(self.combine(evidence), REFUSED + 1), REFUSED
+        ).astype(np.float32)
 
 
 class _Unfitted(Fuser, ABC):
-    """Base of the judges that have nothing to learn."""
+    """Base of the verifiers that have nothing to learn."""
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Fuser":
@@ -158,7 +172,7 @@ class DetectorAlone(_Unfitted):
     name: ClassVar[str] = "detector"
 
     def combine(self, evidence: Evidence) -> np.ndarray:
-        return -evidence.worst
+        return -evidence.max_log_odds
 
 
 @dataclass(frozen=True)
@@ -174,13 +188,13 @@ class _Calibrated(Fuser, ABC):
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Fuser":
         kind = np.asarray(kind)
         identity = fit_identity(evidence, kind)
-        return cls(identity.slope, identity.intercept, *fit_genuine(kind, -evidence.worst))
+        return cls(identity.slope, identity.intercept, *fit_genuine(kind, -evidence.max_log_odds))
 
     def llrs(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
         """LLR of 'same person' and LLR of 'both genuine'."""
         return (
             Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity),
-            Calibration(self.genuine_slope, self.genuine_intercept)(-evidence.worst),
+            Calibration(self.genuine_slope, self.genuine_intercept)(-evidence.max_log_odds),
         )
 
 
@@ -241,21 +255,28 @@ class NonLinearLLR(Fuser):
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "NonLinearLLR":
-        from evaluation.metrics import eer  # brings scikit-learn: see `fusion.calibration`
+        from kryptonite.metrics.error_rates import (
+            eer,
+        )  # brings scikit-learn: see `fusion.calibration`
 
         kind = np.asarray(kind)
         identity = fit_identity(evidence, kind)
-        genuine = fit_genuine(kind, -evidence.worst, evidence.similarity, evidence.comparison)
+        genuine = fit_genuine(
+            kind, -evidence.max_log_odds, evidence.similarity, evidence.comparison
+        )
         candidates = [cls(identity.slope, identity.intercept, *genuine, rho) for rho in RHO_GRID]
         rates = np.array([eer(kind == "same", fuser.combine(evidence)) for fuser in candidates])
         # Among those as good the one nearest to no preference: ρ shifts the scores, and chance must not choose it anew for every fit.
-        best = min(np.flatnonzero(rates <= rates.min() + RHO_SLACK), key=lambda row: abs(RHO_GRID[row] - 0.5))
+        best = min(
+            np.flatnonzero(rates <= rates.min() + RHO_SLACK),
+            key=lambda row: abs(RHO_GRID[row] - 0.5),
+        )
         return candidates[best]
 
     def combine(self, evidence: Evidence) -> np.ndarray:
         identity = Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity)
         genuine = (
-            -self.genuine_slope * evidence.worst
+            -self.genuine_slope * evidence.max_log_odds
             + self.genuine_similarity_slope * evidence.similarity
             + self.genuine_comparison_slope * evidence.comparison
             + self.genuine_intercept
@@ -272,12 +293,22 @@ class Multinomial(Fuser):
     centre: list[float]
     spread: list[float]
     name: ClassVar[str] = "multinomial"
-    llr_offset: ClassVar[float | None] = math.log(2)  # three classes of equal mass: prior log-odds of 'same' are −log 2
+    llr_offset: ClassVar[float | None] = math.log(
+        2
+    )  # three classes of equal mass: prior log-odds of 'same' are −log 2
     classes: ClassVar[list[str]] = ["different", "same", "synthetic"]  # in scikit-learn's order
 
     @staticmethod
     def _features(evidence: Evidence) -> np.ndarray:
-        return np.stack([evidence.similarity, evidence.worst, evidence.best, evidence.comparison], 1)
+        return np.stack(
+            [
+                evidence.similarity,
+                evidence.max_log_odds,
+                evidence.min_log_odds,
+                evidence.comparison,
+            ],
+            1,
+        )
 
     @classmethod
     def fit(cls, evidence: Evidence, kind: np.ndarray) -> "Multinomial":
@@ -285,11 +316,17 @@ class Multinomial(Fuser):
 
         kind = np.asarray(kind).astype(str)
         if sorted(set(kind)) != cls.classes:
-            raise MetricError(f"multinomial fusion needs pairs of the kinds {cls.classes}, got {sorted(set(kind))}")
+            raise MetricError(
+                f"multinomial fusion needs pairs of the kinds {cls.classes}, got {sorted(set(kind))}"
+            )
         features = cls._features(evidence)
         centre, spread = features.mean(0), np.where(features.std(0) > 0, features.std(0), 1.0)
-        model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=1000).fit((features - centre) / spread, kind)
-        return cls(model.coef_.tolist(), model.intercept_.tolist(), centre.tolist(), spread.tolist())
+        model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=1000).fit(
+            (features - centre) / spread, kind
+        )
+        return cls(
+            model.coef_.tolist(), model.intercept_.tolist(), centre.tolist(), spread.tolist()
+        )
 
     def combine(self, evidence: Evidence) -> np.ndarray:
         scaled = (self._features(evidence) - np.array(self.centre)) / np.array(self.spread)
@@ -298,12 +335,21 @@ class Multinomial(Fuser):
 
 
 FUSERS: dict[str, type[Fuser]] = {
-    cls.name: cls for cls in (RecognitionAlone, DetectorAlone, Product, Gate, CalibratedSum, Multinomial, NonLinearLLR)
+    cls.name: cls
+    for cls in (
+        RecognitionAlone,
+        DetectorAlone,
+        Product,
+        Gate,
+        CalibratedSum,
+        Multinomial,
+        NonLinearLLR,
+    )
 }
 
 
 @dataclass(frozen=True)
-class Judge:
+class Verifier:
     """A fitted fuser and the score at which pairs are accepted."""
 
     fuser: Fuser
@@ -328,17 +374,22 @@ def fit_fuser(name: str, evidence: Evidence, kind: np.ndarray) -> Fuser:
         ConfigError: No such name.
         MetricError: A kind of pair is missing.
     """
-    return fuser_class(name).fit(evidence.rows(evidence.acquired), np.asarray(kind)[evidence.acquired])
+    return fuser_class(name).fit(
+        evidence.rows(evidence.acquired), np.asarray(kind)[evidence.acquired]
+    )
 
 
-def save_judges(path: Path | str, chosen: str, judges: dict[str, Judge]) -> None:
+def save_verifiers(path: Path | str, chosen: str, verifiers: dict[str, Verifier]) -> None:
     """Writes every fitted fuser with its threshold, and which one scores submissions, as JSON."""
-    fusers = {name: {"parameters": asdict(judge.fuser), "threshold": float(judge.threshold)} for name, judge in judges.items()}
+    fusers = {
+        name: {"parameters": asdict(judge.fuser), "threshold": float(judge.threshold)}
+        for name, judge in verifiers.items()
+    }
     write_json(path, {"chosen": chosen, "fusers": fusers})
 
 
-def load_judges(path: Path | str) -> tuple[str, dict[str, Judge]]:
-    """Reads what `save_judges` wrote; scores are the same to the bit.
+def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
+    """Reads what `save_verifiers` wrote; scores are the same to the bit.
 
     Returns:
         Name of the chosen fuser, and all of them by name.
@@ -348,9 +399,12 @@ def load_judges(path: Path | str) -> tuple[str, dict[str, Judge]]:
     """
     try:
         kept = json.loads(Path(path).read_text(encoding="utf-8"))
-        judges = {name: Judge(FUSERS[name](**fuser["parameters"]), float(fuser["threshold"])) for name, fuser in kept["fusers"].items()}
-        if kept["chosen"] not in judges:
+        verifiers = {
+            name: Verifier(FUSERS[name](**fuser["parameters"]), float(fuser["threshold"]))
+            for name, fuser in kept["fusers"].items()
+        }
+        if kept["chosen"] not in verifiers:
             raise ValueError(f"{kept['chosen']!r} is chosen but not there")
-        return kept["chosen"], judges
+        return kept["chosen"], verifiers
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: holds no fusion ({error})") from error

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from common.errors import ConfigError
-from common.inputs import CropTemplate
-from common.weights import BackboneConfig
-from dataset.forgery import FORGERIES
-from training.config import AugmentConfig, FitConfig
-from training.optim import OptimConfig
+from kryptonite.core.crops import CropTemplate
+from kryptonite.core.errors import ConfigError
+from kryptonite.data.forgery import FORGERIES
+from kryptonite.nn.train.config import AugmentConfig, FitConfig
+from kryptonite.nn.train.optim import OptimConfig
+from kryptonite.nn.weights import BackboneConfig
 
 
 @dataclass
@@ -20,8 +20,8 @@ class LivenessConfig:
         augment: Augmentation.
         pairs_per_batch: Pairs of a genuine and a `k_` image in a batch; the batch has twice as many crops.
         paired: Whether both images of a pair show the same person; else batches are balanced by class alone.
-        forgeries: Share of the pairs, 0..1, whose `k_` image gives way to a forgery made on the fly of a genuine crop.
-        forgery_kinds: What these are, evenly: names from `dataset.forgery.FORGERIES`.
+        forgeries: Shard of the pairs, 0..1, whose `k_` image gives way to a forgery made on the fly of a genuine crop.
+        forgery_kinds: What these are, evenly: names from `data.forgery.FORGERIES`.
         head_lr_scale: Learning rate of the new head relative to that of the pretrained rest.
         optim: Optimiser.
         fit: Length, precision, devices.
@@ -48,6 +48,8 @@ class LivenessConfig:
             raise ConfigError(f"forgeries: the share must lie in 0..1, not {self.forgeries}")
         for kind in self.forgery_kinds:
             if kind not in FORGERIES:
-                raise ConfigError(f"forgery_kinds: no forgery is called {kind!r}; there are {', '.join(FORGERIES)}")
+                raise ConfigError(
+                    f"forgery_kinds: no forgery is called {kind!r}; there are {', '.join(FORGERIES)}"
+                )
         if not self.forgery_kinds:
             raise ConfigError(f"forgery_kinds: name at least one of {', '.join(FORGERIES)}")

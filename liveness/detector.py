@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from common.inputs import Crops
-from common.model import CropModel
+from kryptonite.core.crops import Crops
+from kryptonite.nn.model import CropModel
 
 LOG_ODDS = "log_odds"  # its output
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from kryptonite.detection.warp import template_points
 
-from common.errors import DataError
-from common.inputs import CropTemplate
-from dataset.forgery import face_swap, resynthesise, self_blend
-from detection.warp import template_points
-from training.crops import CropDataset
+from kryptonite.core.crops import CropTemplate
+from kryptonite.core.errors import DataError
+from kryptonite.data.forgery import face_swap, resynthesise, self_blend
+from kryptonite.nn.train.datasets import CropDataset
 
 
 def forgery_numbers(sources: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:
@@ -53,7 +53,7 @@ class ForgedCrops(CropDataset):
         person: N, identity of each row.
         synthetic: N bool.
         template: How the crops were cut.
-        kinds: Names from `dataset.forgery.FORGERIES`; each forgery is of one of them, evenly.
+        kinds: Names from `data.forgery.FORGERIES`; each forgery is of one of them, evenly.
 
     Raises:
         DataError: A face swap has nobody to swap with.
@@ -85,7 +85,9 @@ class ForgedCrops(CropDataset):
         generator = np.random.default_rng(number)
         kind = self._kinds[generator.integers(len(self._kinds))]
         if kind == "face_swap":
-            return face_swap(super().pixels(self._stranger(row, generator)), self._points, photo, self._points)
+            return face_swap(
+                super().pixels(self._stranger(row, generator)), self._points, photo, self._points
+            )
         if kind == "resynthesis":
             return resynthesise(photo, self._points, generator)
         # From hardly to plainly recoloured: only where the tint is slight must the seam and the sharpness be looked at.

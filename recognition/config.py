@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.inputs import CropTemplate
-from common.weights import BackboneConfig
-from training.config import AugmentConfig, FitConfig
-from training.optim import OptimConfig
+from kryptonite.core.crops import CropTemplate
+from kryptonite.nn.train.config import AugmentConfig, FitConfig
+from kryptonite.nn.train.optim import OptimConfig
+from kryptonite.nn.weights import BackboneConfig
 
 
 @dataclass
@@ -54,7 +54,7 @@ class RecognitionConfig:
 
 @dataclass
 class ComparisonConfig:
-    """The comparer, which looks at both photos of a pair together; see `recognition.compare`.
+    """The comparer, which looks at both photos of a pair together; see `recognition.differential.detector`.
 
     Args:
         pairs: Training pairs of one person, half of them with a `k_` image; 0 does without a comparer. Worth it where the recogniser is

@@ -6,7 +6,13 @@ import re
 import torch
 from torch import nn
 
-DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 101: (3, 13, 30, 3)}
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    101: (3, 13, 30, 3),
+}
 WIDTHS = (64, 128, 256, 512)
 _EPS = 1e-5
 
@@ -23,7 +29,9 @@ class _Block(nn.Module):
         if before == width and (stride == 1 or pooled_shortcut):
             self.downsample = nn.MaxPool2d(1, stride) if stride > 1 else nn.Identity()
         else:
-            self.downsample = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width, eps=_EPS))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width, eps=_EPS)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.conv1(self.bn1(x))
@@ -47,7 +55,12 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(64)
         before = 64
         for number, (blocks, width) in enumerate(zip(DEPTHS[depth], WIDTHS, strict=True), 1):
-            stage = [_Block(before if index == 0 else width, width, 2 if index == 0 else 1, pooled_shortcut) for index in range(blocks)]
+            stage = [
+                _Block(
+                    before if index == 0 else width, width, 2 if index == 0 else 1, pooled_shortcut
+                )
+                for index in range(blocks)
+            ]
             setattr(self, f"layer{number}", nn.Sequential(*stage))
             before = width
         self.bn2 = nn.BatchNorm2d(512, eps=_EPS)
@@ -74,7 +87,11 @@ def from_adaface(state: dict[str, torch.Tensor], depth: int) -> dict[str, torch.
     Its last norm has no affine part, which is the same as weight 1 and bias 0. Tensors of another name are kept as they are, for the strict
     load to complain about; the training head's (`head.*`) belong to no embedding and are dropped.
     """
-    place = [f"layer{stage}.{index}" for stage, blocks in enumerate(DEPTHS[depth], 1) for index in range(blocks)]
+    place = [
+        f"layer{stage}.{index}"
+        for stage, blocks in enumerate(DEPTHS[depth], 1)
+        for index in range(blocks)
+    ]
     renamed = {}
     for published, tensor in state.items():
         if published.startswith("head."):

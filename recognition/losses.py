@@ -4,7 +4,7 @@ import torch
 from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, SubCenterArcFaceLoss
 from torch import nn
 
-from common.errors import ConfigError
+from kryptonite.core.errors import ConfigError
 
 SUB_CENTRES = 3
 LOSSES = {"arcface": ArcFaceLoss, "cosface": CosFaceLoss, "subcentre_arcface": SubCenterArcFaceLoss}
@@ -27,16 +27,29 @@ class SpoofAwareMarginLoss(nn.Module):
         spoof_margin: Cosine a `k_` image may keep to the centre.
     """
 
-    def __init__(self, name: str, people: int, dim: int, margin: float, scale: float, spoof_weight: float, spoof_margin: float):
+    def __init__(
+        self,
+        name: str,
+        people: int,
+        dim: int,
+        margin: float,
+        scale: float,
+        spoof_weight: float,
+        spoof_margin: float,
+    ):
         super().__init__()
         if name not in LOSSES:
             raise ConfigError(f"no margin loss is called {name!r}; there are {', '.join(LOSSES)}")
         extra = {"sub_centers": SUB_CENTRES} if name == "subcentre_arcface" else {}
-        self.margin_loss = LOSSES[name](num_classes=people, embedding_size=dim, margin=margin, scale=scale, **extra)
+        self.margin_loss = LOSSES[name](
+            num_classes=people, embedding_size=dim, margin=margin, scale=scale, **extra
+        )
         self._spoof_weight = spoof_weight
         self._spoof_margin = spoof_margin
 
-    def forward(self, embeddings: torch.Tensor, people: torch.Tensor, synthetic: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, embeddings: torch.Tensor, people: torch.Tensor, synthetic: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """Gives `margin`, `spoof` (unweighted) and `loss`, scalars.
 
         Args:

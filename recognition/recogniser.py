@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from kryptonite.recognition.backbones import build_backbone, rebuild
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.differential.features import FeatureMaps, intermediates, pool_maps
 from torch.nn.functional import normalize
 
-from common.inputs import Crops, InputSpec
-from common.model import CropModel
-from recognition.backbones import build_backbone, rebuild
-from recognition.config import RecognitionConfig
-from recognition.perception import Perception, intermediates, summarise
+from kryptonite.core.crops import Crops, InputSpec
+from kryptonite.nn.model import CropModel
 
 EMBEDDING = ("embedding",)
-PERCEPTION = ("embedding", "pooled", "cells")
+FEATURE_MAPS = ("embedding", "pooled", "cells")
 _HALF_LIMIT = 6e4  # what half precision holds; features before a normalisation can be larger
 
 
@@ -31,7 +31,9 @@ class Recogniser(CropModel):
             WeightsError: The weights cannot be had or do not fit.
         """
         loaded = build_backbone(config.backbone, config.embedding_dim)
-        spec = InputSpec(config.template, config.colour, config.mean or loaded.mean, config.std or loaded.std)
+        spec = InputSpec(
+            config.template, config.colour, config.mean or loaded.mean, config.std or loaded.std
+        )
         return cls(loaded.network, loaded.blueprint, spec, loaded.source, device)
 
     @staticmethod
@@ -40,20 +42,27 @@ class Recogniser(CropModel):
         return rebuild(blueprint)
 
     def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
-        """Gives `EMBEDDING` alone or all of `PERCEPTION`."""
+        """Gives `EMBEDDING` alone or all of `FEATURE_MAPS`."""
         if tuple(names) == EMBEDDING:
             return [normalize(self.network(images).float(), dim=1)]
         output, maps = intermediates(self.network, images)
-        pooled, cells = summarise(maps)
-        return [normalize(output.float(), dim=1), pooled.float(), cells.clamp(-_HALF_LIMIT, _HALF_LIMIT).half()]
+        pooled, cells = pool_maps(maps)
+        return [
+            normalize(output.float(), dim=1),
+            pooled.float(),
+            cells.clamp(-_HALF_LIMIT, _HALF_LIMIT).half(),
+        ]
 
     @cached_property
     def channels(self) -> tuple[int, ...]:
-        """Of `Perception`."""
+        """Of `FeatureMaps`."""
         if self.export:
             return tuple(self.export.facts["channels"])
         with torch.inference_mode():
-            _, maps = intermediates(self.network, torch.zeros((1, 3, *[self.spec.template.size] * 2), device=self.device))
+            _, maps = intermediates(
+                self.network,
+                torch.zeros((1, 3, *[self.spec.template.size] * 2), device=self.device),
+            )
         return tuple(stage.shape[1] for stage in maps)
 
     def embed(self, crops: Crops) -> np.ndarray:
@@ -64,10 +73,10 @@ class Recogniser(CropModel):
         """
         return self.outputs(crops, *EMBEDDING)[0]
 
-    def perceive(self, crops: Crops) -> Perception:
+    def extract_maps(self, crops: Crops) -> FeatureMaps:
         """Embeds crops and keeps what was seen on the way; the embeddings are those of `embed`, to rounding.
 
         Raises:
             InputContractError: The crops were cut for another model.
         """
-        return Perception(*self.outputs(crops, *PERCEPTION), self.channels)
+        return FeatureMaps(*self.outputs(crops, *FEATURE_MAPS), self.channels)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from common.errors import DataError
-from training.batches import RankedBatches
+from kryptonite.core.errors import DataError
+from kryptonite.nn.train.batches import RankedBatches
 
 
 class IdentityBalanced(RankedBatches):
@@ -24,13 +24,23 @@ class IdentityBalanced(RankedBatches):
         DataError: Nobody has a genuine image.
     """
 
-    def __init__(self, person: np.ndarray, synthetic: np.ndarray, people: int, photos: int, forged: int, seed: int):
+    def __init__(
+        self,
+        person: np.ndarray,
+        synthetic: np.ndarray,
+        people: int,
+        photos: int,
+        forged: int,
+        seed: int,
+    ):
         super().__init__(seed)
         person, synthetic = np.asarray(person), np.asarray(synthetic).astype(bool)
         rows = np.arange(len(person))
         everyone = np.unique(person[~synthetic])
         if not len(everyone):
-            raise DataError("recognition cannot be trained: no training identity has a genuine image")
+            raise DataError(
+                "recognition cannot be trained: no training identity has a genuine image"
+            )
         self._genuine = [rows[(person == one) & ~synthetic] for one in everyone]
         self._synthetic = [rows[(person == one) & synthetic] for one in everyone]
         self._people = min(people, len(everyone))
@@ -68,6 +78,8 @@ class _Deck:
             if not self._left:
                 fresh = self._generator.permutation(self._cards).tolist()
                 # Cards already in the hand go last, so that a hand across two shuffles repeats none while others are left.
-                self._left = [card for card in fresh if card not in hand] + [card for card in fresh if card in hand]
+                self._left = [card for card in fresh if card not in hand] + [
+                    card for card in fresh if card in hand
+                ]
             hand.append(self._left.pop(0))
         return hand

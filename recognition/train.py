@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.losses import SpoofAwareMarginLoss
+from kryptonite.recognition.recogniser import Recogniser
+from kryptonite.recognition.sampler import IdentityBalanced
 
-from common.inputs import InputSpec
-from dataset.pairs import pair_rows, shown_in
-from evaluation.metrics import eer
-from recognition.config import RecognitionConfig
-from recognition.losses import SpoofAwareMarginLoss
-from recognition.recogniser import Recogniser
-from recognition.sampler import IdentityBalanced
-from training.crops import CropDataset, crop_loaders
-from training.fit import fit
-from training.optim import build_optimiser
+from kryptonite.core.crops import InputSpec
+from kryptonite.data.pairs import images_in_pairs, pair_rows
+from kryptonite.metrics.error_rates import eer
+from kryptonite.nn.train.datasets import CropDataset, crop_loaders
+from kryptonite.nn.train.fit import fit
+from kryptonite.nn.train.optim import build_optimiser
 
 
 def train_recogniser(
@@ -52,9 +52,11 @@ def train_recogniser(
     person, people = pd.factorize(train["label"], sort=True)
     synthetic = train["is_synthetic"].to_numpy()
     forged = int(config.spoof_weight > 0)
-    batches = IdentityBalanced(person, synthetic, config.people_per_batch, config.photos_per_person, forged, config.seed)
+    batches = IdentityBalanced(
+        person, synthetic, config.people_per_batch, config.photos_per_person, forged, config.seed
+    )
     used = val_pairs[val_pairs["kind"] != "synthetic"]
-    images = shown_in(used, val)
+    images = images_in_pairs(used, val)
     module = RecognitionModule(
         config,
         start.network.train(),
@@ -67,7 +69,12 @@ def train_recogniser(
     )
     result = fit(
         module,
-        *crop_loaders(CropDataset(train["key"], read), batches, CropDataset(images["key"], read), config.fit.workers),
+        *crop_loaders(
+            CropDataset(train["key"], read),
+            batches,
+            CropDataset(images["key"], read),
+            config.fit.workers,
+        ),
         folder,
         config.fit,
         config.seed,
@@ -105,16 +112,27 @@ class RecognitionModule(pl.LightningModule):
         super().__init__()
         self.network = network
         self.loss = SpoofAwareMarginLoss(
-            config.loss, people, config.embedding_dim, config.margin, config.scale, config.spoof_weight, config.spoof_margin
+            config.loss,
+            people,
+            config.embedding_dim,
+            config.margin,
+            config.scale,
+            config.spoof_weight,
+            config.spoof_margin,
         )
         self._config, self._spec = config, spec
-        self._person, self._synthetic = torch.tensor(person, dtype=torch.int64), torch.tensor(synthetic, dtype=torch.bool)
+        self._person, self._synthetic = (
+            torch.tensor(person, dtype=torch.int64),
+            torch.tensor(synthetic, dtype=torch.bool),
+        )
         self._pairs, self._same = pairs, same
         self._embeddings: dict[int, np.ndarray] = {}
 
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """Maps uint8 N×3×S×S to unit embeddings."""
-        images = self._spec.normalise(crops.float() / 255).contiguous(memory_format=torch.channels_last)
+        images = self._spec.normalise(crops.float() / 255).contiguous(
+            memory_format=torch.channels_last
+        )
         return torch.nn.functional.normalize(self.network(images).float(), dim=1)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
@@ -123,8 +141,14 @@ class RecognitionModule(pl.LightningModule):
         mirrored = torch.rand(len(crops), device=crops.device) < 0.5
         crops = torch.where(mirrored[:, None, None, None], crops.flip(3), crops)
         rows = rows.cpu()
-        terms = self.loss(self.embed(crops), self._person[rows].to(crops.device), self._synthetic[rows].to(crops.device))
-        self.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, prog_bar=True)
+        terms = self.loss(
+            self.embed(crops),
+            self._person[rows].to(crops.device),
+            self._synthetic[rows].to(crops.device),
+        )
+        self.log_dict(
+            {f"train_{name}": value.detach() for name, value in terms.items()}, prog_bar=True
+        )
         return terms["loss"]
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from dataset.demo import LATENT, load_generator
-from dataset.pairs import PAIR_COLUMNS
-from pipeline import Pipeline
+from kryptonite.data.demo import LATENT, load_generator
+from kryptonite.data.pairs import PAIR_COLUMNS
+from kryptonite.inference.pipeline import Pipeline
 from tests.tiny import write_run
 
 # The same examples on every run, and no clock: a busy machine must not fail a test.
@@ -61,11 +61,17 @@ def save():
 def people() -> np.ndarray:
     """Sixteen generated people, five photos of each: uint8, 16×5×80×80×3, RGB."""
     generator = np.random.default_rng(1)
-    latents = generator.standard_normal((16, 1, LATENT)) + 0.35 * generator.standard_normal((16, 5, LATENT))
+    latents = generator.standard_normal((16, 1, LATENT)) + 0.35 * generator.standard_normal(
+        (16, 5, LATENT)
+    )
     with torch.inference_mode():
-        images = load_generator()(torch.from_numpy(latents.reshape(80, LATENT).astype(np.float32))[:, :, None, None])
+        images = load_generator()(
+            torch.from_numpy(latents.reshape(80, LATENT).astype(np.float32))[:, :, None, None]
+        )
     pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return np.stack([cv2.resize(image, (80, 80), interpolation=cv2.INTER_CUBIC) for image in pixels]).reshape(16, 5, 80, 80, 3)
+    return np.stack(
+        [cv2.resize(image, (80, 80), interpolation=cv2.INTER_CUBIC) for image in pixels]
+    ).reshape(16, 5, 80, 80, 3)
 
 
 @pytest.fixture
@@ -73,13 +79,18 @@ def folders(tmp_path, people, save):
     """The challenge's folder layout with 16 people of 3 genuine and 2 `k_` images (noisier), and 4 test pairs."""
     generator = np.random.default_rng(0)
     for person, photos in enumerate(people):
-        for name, photo in zip(("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"), photos, strict=True):
+        for name, photo in zip(
+            ("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"), photos, strict=True
+        ):
             noise = generator.integers(-12, 13, photo.shape) if name.startswith("k_") else 0
             pixels = np.clip(photo.astype(int) + noise, 0, 255).astype(np.uint8)
             save(tmp_path / "data/train/images" / f"{person:08d}" / name, pixels)
     for pair in range(4):
         for number in (0, 1):
-            save(tmp_path / "data/test_public/images" / f"{pair:08d}" / f"{number}.jpg", people[pair, 2 * number, :, ::-1])
+            save(
+                tmp_path / "data/test_public/images" / f"{pair:08d}" / f"{number}.jpg",
+                people[pair, 2 * number, :, ::-1],
+            )
     return tmp_path
 
 
@@ -93,10 +104,28 @@ def face_pairs(tmp_path, faces, save):
     rows = []
     for person in range(8):
         for step in (1, 2, 3):
-            rows.append((paths[person, 0], paths[(person + step) % 8, 1], person, (person + step) % 8, 0, "different"))
+            rows.append(
+                (
+                    paths[person, 0],
+                    paths[(person + step) % 8, 1],
+                    person,
+                    (person + step) % 8,
+                    0,
+                    "different",
+                )
+            )
         rows.append((paths[person, 0], paths[person, 1], person, person, 0, "same"))
-        rows += [(paths[person, number], paths[person, 2], person, person, 1, "synthetic") for number in (0, 1)]
-    table = pd.DataFrame(rows, columns=["path_a", "path_b", "label_a", "label_b", "synthetic_b", "kind"])
-    table = table.assign(pair_id=[f"{n:08d}" for n in range(len(table))], synthetic_a=0, label=(table["kind"] == "same").astype(int))
+        rows += [
+            (paths[person, number], paths[person, 2], person, person, 1, "synthetic")
+            for number in (0, 1)
+        ]
+    table = pd.DataFrame(
+        rows, columns=["path_a", "path_b", "label_a", "label_b", "synthetic_b", "kind"]
+    )
+    table = table.assign(
+        pair_id=[f"{n:08d}" for n in range(len(table))],
+        synthetic_a=0,
+        label=(table["kind"] == "same").astype(int),
+    )
     table["species"] = np.where(table["kind"] == "synthetic", "dark", "")
     return table.astype({"label_a": str, "label_b": str})[PAIR_COLUMNS]

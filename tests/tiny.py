@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from kryptonite.fusion.fuse import Evidence, Verifier, fit_fuser, save_verifiers
+from kryptonite.liveness.detector import Detector
+from kryptonite.recognition.backbones import build_backbone
+from kryptonite.recognition.config import ComparisonConfig
+from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.recogniser import Recogniser
 
-from common.inputs import Crops, CropTemplate, InputSpec
-from common.weights import BackboneConfig, build_timm
-from fusion.fuse import Evidence, Judge, fit_fuser, save_judges
-from liveness.detector import Detector
-from recognition.backbones import build_backbone
-from recognition.compare import Comparer
-from recognition.config import ComparisonConfig
-from recognition.recogniser import Recogniser
+from kryptonite.core.crops import Crops, CropTemplate, InputSpec
+from kryptonite.nn.weights import BackboneConfig, build_timm
 
 BACKBONE = BackboneConfig("test_efficientnet", "scratch")
 FIT = {"epochs": 2, "workers": 0, "accelerator": "cpu"}
@@ -35,7 +35,14 @@ CONFIG = {
         "pairs_per_batch": 4,
         "fit": {**FIT, "epochs": 4, "ema_decay": 0.9, "patience": 9},
     },
-    "comparison": {"pairs": 60, "networks": 2, "epochs": 2, "people_per_batch": 4, "photos_per_person": 2, "fit": FIT},
+    "comparison": {
+        "pairs": 60,
+        "networks": 2,
+        "epochs": 2,
+        "people_per_batch": 4,
+        "photos_per_person": 2,
+        "fit": FIT,
+    },
     "fusion": {"folds": 8, "resamples": 20},
 }
 
@@ -44,22 +51,41 @@ def write_run(run: Path) -> Path:
     """A finished run with untrained networks."""
     torch.manual_seed(0)
     recogniser = build_backbone(BACKBONE, 16)
-    recogniser = Recogniser(recogniser.network, recogniser.blueprint, InputSpec(CropTemplate(32)), "scratch", "cpu")
+    recogniser = Recogniser(
+        recogniser.network, recogniser.blueprint, InputSpec(CropTemplate(32)), "scratch", "cpu"
+    )
     recogniser.save(run / "recognition")
     detector = build_timm(BACKBONE, 1)
-    Detector(detector.network, detector.blueprint, InputSpec(CropTemplate(32, 0.2)), "scratch", "cpu").save(run / "liveness")
+    Detector(
+        detector.network, detector.blueprint, InputSpec(CropTemplate(32, 0.2)), "scratch", "cpu"
+    ).save(run / "liveness")
     generator = np.random.default_rng(0)
     noise = Crops(generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), CropTemplate(32))
     pairs = np.arange(20), np.arange(20, 40), np.arange(20) % 2 == 0
-    Comparer.fit(ComparisonConfig(networks=2, hidden=4, epochs=3), recogniser.perceive(noise), *pairs).save(run / "comparison")
+    DifferentialDetector.fit(
+        ComparisonConfig(networks=2, hidden=4, epochs=3), recogniser.extract_maps(noise), *pairs
+    ).save(run / "comparison")
     kind = np.repeat(["same", "different", "synthetic"], 20)
-    seen = generator.normal(kind != "different"), generator.normal(size=60), generator.normal(kind == "synthetic")
+    seen = (
+        generator.normal(kind != "different"),
+        generator.normal(size=60),
+        generator.normal(kind == "synthetic"),
+    )
     evidence = Evidence(*seen, generator.normal(kind == "same"))
-    judges = {name: Judge(fit_fuser(name, evidence, kind), 0.1) for name in ("none", "detector", "llr", "multinomial")}
-    save_judges(run / "fusion.json", "llr", judges)
+    verifiers = {
+        name: Verifier(fit_fuser(name, evidence, kind), 0.1)
+        for name in ("none", "detector", "llr", "multinomial")
+    }
+    save_verifiers(run / "fusion.json", "llr", verifiers)
     seeds = {branch: {"seed": 0} for branch in ("recognition", "liveness")}
     data = {"root": "nowhere", "seed": 0, "pairs": {"seed": 0}}
-    config = {"aligner": {"min_face": 40}, "comparison": {"pairs": 20}, "fusion": {"folds": 4}, "data": data, **seeds}
+    config = {
+        "aligner": {"min_face": 40},
+        "comparison": {"pairs": 20},
+        "fusion": {"folds": 4},
+        "data": data,
+        **seeds,
+    }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     (run / "images.csv").write_text("key,label,split,is_synthetic,species\n")
     (run / "metrics.json").write_text('{"split_hash": "0123456789abcdef"}')

@@ -1,14 +1,14 @@
 """The aligner on generated faces: any sizes, no face, several faces, tight crops; the traps of MTCNN in batches."""
 
 import cv2
+import kryptonite.detection.aligner as aligner_module
 import numpy as np
 import pytest
+from kryptonite.detection.aligner import Aligner, AlignerConfig, choose_face
+from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
+from kryptonite.detection.warp import template_points
 
-import detection.aligner as aligner_module
-from common.inputs import CropTemplate
-from detection.aligner import Aligner, AlignerConfig, choose_face
-from detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
-from detection.warp import template_points
+from kryptonite.core.crops import CropTemplate
 
 RECOGNITION, LIVENESS = CropTemplate(112), CropTemplate(160, 0.3)
 
@@ -26,13 +26,23 @@ def scene(face, height=400, width=500, at=(120, 170)):
 
 def test_images_of_any_size_and_kind_in_one_batch(aligner, faces):
     blank = np.zeros((120, 90, 3), np.uint8)
-    images = [faces[0], scene(faces[1]), blank, faces[2], np.zeros((7, 5, 3), np.uint8), scene(faces[3], 1500, 900)]
+    images = [
+        faces[0],
+        scene(faces[1]),
+        blank,
+        faces[2],
+        np.zeros((7, 5, 3), np.uint8),
+        scene(faces[3], 1500, 900),
+    ]
     result = aligner(images)
     assert result.status[2] == result.status[4] == CENTRE_CROP
     assert all(result.status[row] != CENTRE_CROP for row in (0, 1, 3, 5))
     for template in (RECOGNITION, LIVENESS):
         crops = result.crops_for(template)
-        assert crops.pixels.shape == (6, template.size, template.size, 3) and crops.pixels.dtype == np.uint8
+        assert (
+            crops.pixels.shape == (6, template.size, template.size, 3)
+            and crops.pixels.dtype == np.uint8
+        )
     assert result.landmarks.shape == (6, 5, 2) and result.boxes.shape == (6, 4)
     assert (result.confidence[[2, 4]] == 0).all() and (result.confidence[[0, 1, 3, 5]] > 0.6).all()
 
@@ -52,46 +62,72 @@ def test_landmarks_land_on_the_template(aligner, faces):
     moved = aligner([scene(faces[0])])
     again = aligner([scene(moved.crops[LIVENESS][0], at=(100, 100))])
     found = again.landmarks[0] - 100
-    assert np.abs(found - template_points(LIVENESS)).max() < 8  # pixels of 160: MTCNN finds on the crop what it was cut by
+    assert (
+        np.abs(found - template_points(LIVENESS)).max() < 8
+    )  # pixels of 160: MTCNN finds on the crop what it was cut by
 
 
 def test_the_place_in_the_photo_is_found(aligner, faces):
     near, far = aligner([scene(faces[0], at=(20, 30))]), aligner([scene(faces[0], at=(220, 300))])
-    assert far.landmarks[0] - near.landmarks[0] == pytest.approx(np.tile([270.0, 200.0], (5, 1)), abs=6)
+    assert far.landmarks[0] - near.landmarks[0] == pytest.approx(
+        np.tile([270.0, 200.0], (5, 1)), abs=6
+    )
 
 
 def test_the_central_face_wins_over_a_larger_bystander():
-    boxes = np.array([[180, 130, 320, 270], [0, 0, 160, 160]], float)  # the one at the rim is larger
+    boxes = np.array(
+        [[180, 130, 320, 270], [0, 0, 160, 160]], float
+    )  # the one at the rim is larger
     assert choose_face(boxes, (400, 500)) == 0
     assert choose_face(boxes[::-1], (400, 500)) == 1
     # A speck in the very middle is no subject beside a much larger face not far from it.
-    assert choose_face(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500)) == 1
+    assert (
+        choose_face(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500)) == 1
+    )
 
 
 def test_no_face_is_chosen_where_one_not_looked_for_could_be():
     beside = np.array([[60, 120, 220, 280]], float)  # left of the middle
     assert choose_face(beside, (400, 500), unseen=20) == 0
-    assert choose_face(beside, (400, 500), unseen=80) is None  # a face of 80 pixels in the middle would have more merit
+    assert (
+        choose_face(beside, (400, 500), unseen=80) is None
+    )  # a face of 80 pixels in the middle would have more merit
     middle = np.array([[130, 80, 370, 320]], float)
     assert choose_face(middle, (400, 500), unseen=120) == 0  # there is no room in the middle
-    assert choose_face(middle, (400, 500), unseen=150) is None  # too nearly of the size that was not looked for
+    assert (
+        choose_face(middle, (400, 500), unseen=150) is None
+    )  # too nearly of the size that was not looked for
 
 
 def test_leaving_out_the_finest_levels_changes_no_face(aligner, faces, monkeypatch):
     pictures = []
-    for size in (60, 90, 120, 160, 220, 300, 400):  # from below what is left out at 420 pixels to the whole picture
+    for size in (
+        60,
+        90,
+        120,
+        160,
+        220,
+        300,
+        400,
+    ):  # from below what is left out at 420 pixels to the whole picture
         face = cv2.resize(faces[size % 8], (size, size))
         alone = np.full((420, 440, 3), 90, np.uint8)
         alone[10 : 10 + size, 20 : 20 + size] = face
         beside = np.full((420, 700, 3), 90, np.uint8)
-        beside[170:250, 310:390] = cv2.resize(faces[1], (80, 80))  # a small face in the middle is the subject
+        beside[170:250, 310:390] = cv2.resize(
+            faces[1], (80, 80)
+        )  # a small face in the middle is the subject
         edge = min(size, 300)
         beside[60 : 60 + edge, :edge] = cv2.resize(face, (edge, edge))
         pictures += [alone, beside]
     fast = aligner([*pictures, *faces])
     skipped = []
     call = aligner._cascade.__call__
-    monkeypatch.setattr(type(aligner._cascade), "__call__", lambda self, *args: skipped.append(args[2]) or call(*args))
+    monkeypatch.setattr(
+        type(aligner._cascade),
+        "__call__",
+        lambda self, *args: skipped.append(args[2]) or call(*args),
+    )
     aligner([*pictures, *faces])
     assert max(skipped) >= 2  # levels were left out
     monkeypatch.setattr(aligner_module, "_LARGE", 0.01)
@@ -99,7 +135,9 @@ def test_leaving_out_the_finest_levels_changes_no_face(aligner, faces, monkeypat
     slow = aligner([*pictures, *faces])
     assert max(skipped) == 0
     assert slow.status == fast.status
-    assert slow.landmarks == pytest.approx(fast.landmarks, abs=1e-3) and slow.boxes == pytest.approx(fast.boxes, abs=1e-3)
+    assert slow.landmarks == pytest.approx(
+        fast.landmarks, abs=1e-3
+    ) and slow.boxes == pytest.approx(fast.boxes, abs=1e-3)
 
 
 def test_the_central_face_is_the_one_that_is_cut(aligner, faces):
@@ -110,8 +148,12 @@ def test_the_central_face_is_the_one_that_is_cut(aligner, faces):
 
 
 def test_a_small_face_is_found_at_the_smaller_size(faces):
-    small = scene(cv2.resize(faces[0], (56, 56), interpolation=cv2.INTER_AREA), 200, 200, at=(80, 80))
-    result = Aligner(AlignerConfig(min_face=90, retry_min_face=20, device="cpu"), [RECOGNITION])([small])
+    small = scene(
+        cv2.resize(faces[0], (56, 56), interpolation=cv2.INTER_AREA), 200, 200, at=(80, 80)
+    )
+    result = Aligner(AlignerConfig(min_face=90, retry_min_face=20, device="cpu"), [RECOGNITION])(
+        [small]
+    )
     assert result.status == [FOUND_SMALL]
     assert 80 < result.landmarks[0].mean() < 136
 

@@ -6,12 +6,12 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cache import FaceCache
+from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
 
-from common.errors import DataError
-from common.inputs import CropTemplate
-from detection.aligner import Aligner, AlignerConfig
-from detection.cache import FaceCache
-from detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
+from kryptonite.core.crops import CropTemplate
+from kryptonite.core.errors import DataError
 
 TEMPLATE = CropTemplate(16)
 
@@ -26,13 +26,22 @@ class Counting:
         self.asked += len(images)
         crops = np.stack([image[:16, :16] for image in images])
         count = len(images)
-        return AlignedFaces({TEMPLATE: crops}, np.zeros((count, 5, 2)), np.ones((count, 4)), np.full(count, 0.5), [CENTRE_CROP] * count)
+        return AlignedFaces(
+            {TEMPLATE: crops},
+            np.zeros((count, 5, 2)),
+            np.ones((count, 4)),
+            np.full(count, 0.5),
+            [CENTRE_CROP] * count,
+        )
 
 
 @pytest.fixture
 def photos(tmp_path, save):
     generator = np.random.default_rng(0)
-    return [str(save(tmp_path / f"{n}.png", generator.integers(0, 255, (20, 20, 3), dtype=np.uint8))) for n in range(5)]
+    return [
+        str(save(tmp_path / f"{n}.png", generator.integers(0, 255, (20, 20, 3), dtype=np.uint8)))
+        for n in range(5)
+    ]
 
 
 def test_every_content_is_aligned_once(tmp_path, photos, save):
@@ -49,7 +58,7 @@ def test_every_content_is_aligned_once(tmp_path, photos, save):
 
 
 def test_crops_come_back_as_they_were_cut(tmp_path, photos):
-    from common.images import read_rgb
+    from kryptonite.core.images import read_rgb
 
     cache = FaceCache(tmp_path / "cache", Counting())
     rows = cache.ensure(photos)
@@ -97,13 +106,21 @@ def _fill(folder, photos):
 
 def test_two_processes_at_once(tmp_path, photos):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        one, two = [job.result() for job in [pool.submit(_fill, tmp_path / "cache", photos) for _ in range(2)]]
+        one, two = [
+            job.result()
+            for job in [pool.submit(_fill, tmp_path / "cache", photos) for _ in range(2)]
+        ]
     assert one.equals(two)
-    assert len(list((tmp_path / "cache").rglob("*"))) == len({key[:2] for key in one["key"]}) + 5  # entries and folders, no litter
+    assert (
+        len(list((tmp_path / "cache").rglob("*"))) == len({key[:2] for key in one["key"]}) + 5
+    )  # entries and folders, no litter
 
 
 def test_a_real_face_through_the_real_aligner(tmp_path, faces, save):
     aligner = Aligner(AlignerConfig(device="cpu"), [CropTemplate(), CropTemplate(96, 0.2)])
     cache = FaceCache(tmp_path / "cache", aligner)
     rows = cache.ensure([str(save(tmp_path / "f.png", faces[0]))])
-    assert np.array_equal(cache.read(rows["key"][0], CropTemplate(96, 0.2)), aligner([faces[0]]).crops[CropTemplate(96, 0.2)][0])
+    assert np.array_equal(
+        cache.read(rows["key"][0], CropTemplate(96, 0.2)),
+        aligner([faces[0]]).crops[CropTemplate(96, 0.2)][0],
+    )

@@ -7,9 +7,8 @@ from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import detect_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kryptonite.detection.cascade import Cascade, SumTables
 from torch.nn.functional import interpolate
-
-from detection.cascade import Cascade, SumTables
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +28,22 @@ def test_faces_are_those_of_facenet_pytorch(cascade, faces, min_face):
     pictures, oracle = photos(faces), MTCNN(keep_all=True)
     with torch.inference_mode():
         boxes, points = detect_face(
-            pictures, min_face, oracle.pnet, oracle.rnet, oracle.onet, oracle.thresholds, oracle.factor, torch.device("cpu")
+            pictures,
+            min_face,
+            oracle.pnet,
+            oracle.rnet,
+            oracle.onet,
+            oracle.thresholds,
+            oracle.factor,
+            torch.device("cpu"),
         )
     found = cascade(pictures, min_face)
     assert sum(len(box) for box, _ in found) >= len(faces) - 1
     for row, (box, point) in enumerate(found):
         assert box == pytest.approx(np.asarray(boxes[row], np.float32).reshape(-1, 5), abs=1e-3)
-        assert point == pytest.approx(np.asarray(points[row], np.float32).reshape(-1, 5, 2), abs=1e-3)
+        assert point == pytest.approx(
+            np.asarray(points[row], np.float32).reshape(-1, 5, 2), abs=1e-3
+        )
 
 
 def test_an_image_without_a_face_stays_in_its_place(cascade, faces):
@@ -57,7 +65,9 @@ def test_images_smaller_than_the_smallest_face_have_none(cascade, faces):
 def test_crops_are_averages_of_their_boxes(seed, side):
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (3, 37, 50, 3), np.uint8)
-    boxes = torch.from_numpy(np.concatenate([generator.uniform(-20, 60, (12, 4)), np.ones((12, 1))], 1))
+    boxes = torch.from_numpy(
+        np.concatenate([generator.uniform(-20, 60, (12, 4)), np.ones((12, 1))], 1)
+    )
     boxes[:, 2:4] = boxes[:, :2] + boxes[:, 2:4].abs()
     rows = torch.from_numpy(generator.integers(0, 3, 12))
     kept, origin, crops = SumTables(images, torch.device("cpu")).crops(boxes, rows, side)
@@ -78,5 +88,9 @@ def test_crops_are_averages_of_their_boxes(seed, side):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 45), st.integers(1, 60))
 def test_shrunk_images_are_averages(seed, height, width):
     images = np.random.default_rng(seed).integers(0, 256, (2, 37, 50, 3), np.uint8)
-    expected = interpolate(torch.from_numpy(images).permute(0, 3, 1, 2).float(), (height, width), mode="area")
-    assert torch.allclose(SumTables(images, torch.device("cpu")).shrunk(height, width), expected, atol=1e-3)
+    expected = interpolate(
+        torch.from_numpy(images).permute(0, 3, 1, 2).float(), (height, width), mode="area"
+    )
+    assert torch.allclose(
+        SumTables(images, torch.device("cpu")).shrunk(height, width), expected, atol=1e-3
+    )

@@ -1,11 +1,11 @@
 """A crop cut from another crop is the one cut from the photo, but for being sampled twice."""
 
 import numpy as np
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.recrop import recrop, recrop_matrix, widest
+from kryptonite.detection.warp import template_points
 
-from common.inputs import Crops, CropTemplate
-from detection.aligner import Aligner, AlignerConfig
-from detection.recrop import recrop, recrop_matrix, widest
-from detection.warp import template_points
+from kryptonite.core.crops import Crops, CropTemplate
 
 WIDE, NARROW = CropTemplate(224, 0.2), CropTemplate(112, 0.0)
 
@@ -20,7 +20,11 @@ def test_landmarks_land_where_the_template_says():
 def test_recropping_shows_what_cropping_shows(faces):
     aligned = Aligner(AlignerConfig(device="cpu"), [WIDE, NARROW])(faces[:3])
     again = recrop(aligned.crops_for(WIDE), NARROW)
-    assert again.template == NARROW and again.pixels.shape == (3, 112, 112, 3) and again.pixels.dtype == np.uint8
+    assert (
+        again.template == NARROW
+        and again.pixels.shape == (3, 112, 112, 3)
+        and again.pixels.dtype == np.uint8
+    )
     difference = np.abs(again.pixels.astype(int) - aligned.crops[NARROW])
     assert difference.mean() < 3
     misplaced = np.abs(np.roll(again.pixels, 3, axis=2).astype(int) - aligned.crops[NARROW])
@@ -30,7 +34,12 @@ def test_recropping_shows_what_cropping_shows(faces):
 def test_the_same_template_is_left_alone_and_nothing_stays_nothing():
     crops = Crops(np.zeros((2, 112, 112, 3), np.uint8), NARROW)
     assert recrop(crops, NARROW) is crops
-    assert recrop(Crops(np.zeros((0, 224, 224, 3), np.uint8), WIDE), NARROW).pixels.shape == (0, 112, 112, 3)
+    assert recrop(Crops(np.zeros((0, 224, 224, 3), np.uint8), WIDE), NARROW).pixels.shape == (
+        0,
+        112,
+        112,
+        3,
+    )
 
 
 def test_the_widest_template_holds_all_others():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kryptonite.detection.warp import ARCFACE_112, estimate_similarity, template_points, warp
 
-from common.inputs import CropTemplate
-from detection.warp import ARCFACE_112, estimate_similarity, template_points, warp
+from kryptonite.core.crops import CropTemplate
 
 
 @given(st.floats(-3, 3), st.floats(0.05, 20), st.floats(-500, 500), st.floats(-500, 500))
@@ -23,7 +23,9 @@ def test_noisy_landmarks_give_the_least_squares_similarity():
     # A similarity is linear in (a, b, x, y): u = a·x − b·y + tx, v = b·x + a·y + ty.
     rows = np.concatenate([[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in noisy])
     a, b, tx, ty = np.linalg.lstsq(rows, ARCFACE_112.ravel(), rcond=None)[0]
-    assert estimate_similarity(noisy, ARCFACE_112) == pytest.approx(np.array([[a, -b, tx], [b, a, ty]]), abs=1e-4)
+    assert estimate_similarity(noisy, ARCFACE_112) == pytest.approx(
+        np.array([[a, -b, tx], [b, a, ty]]), abs=1e-4
+    )
 
 
 def test_mirrored_landmarks_never_give_a_reflection():
@@ -51,7 +53,10 @@ def test_both_crops_show_the_same_place():
 def test_without_shrinking_it_is_opencvs_warp():
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     matrix = np.array([[0.9, -0.2, 5], [0.2, 0.9, -3]])
-    assert np.array_equal(warp(image, matrix, 64), cv2.warpAffine(image, matrix, (64, 64), borderMode=cv2.BORDER_REFLECT_101))
+    assert np.array_equal(
+        warp(image, matrix, 64),
+        cv2.warpAffine(image, matrix, (64, 64), borderMode=cv2.BORDER_REFLECT_101),
+    )
 
 
 def test_a_far_finer_photo_is_averaged_not_aliased():
@@ -62,7 +67,9 @@ def test_a_far_finer_photo_is_averaged_not_aliased():
 
 
 def test_shrinking_first_does_not_move_the_picture():
-    ramp = np.tile(np.arange(800, dtype=np.float32)[None, :, None] / 800 * 255, (800, 1, 3)).astype(np.uint8)
+    ramp = np.tile(np.arange(800, dtype=np.float32)[None, :, None] / 800 * 255, (800, 1, 3)).astype(
+        np.uint8
+    )
     crop = warp(ramp, np.array([[0.125, 0, 0], [0, 0.125, 0]]), 90)
     expected = (np.arange(90) * 8) / 800 * 255
     assert np.abs(crop[40, 5:85, 0] - expected[5:85]).max() < 2.5

@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kryptonite.fusion.calibration import fit_calibration
+from kryptonite.fusion.cross import cross_fit
+from kryptonite.fusion.fuse import (
+    FUSERS,
+    REFUSED,
+    Evidence,
+    NonLinearLLR,
+    Verifier,
+    fit_fuser,
+    load_verifiers,
+    save_verifiers,
+)
 
-from common.errors import ConfigError, DataError, MetricError
-from evaluation.metrics import pair_metrics
-from fusion.calibration import fit_calibration
-from fusion.cross import cross_fit
-from fusion.fuse import FUSERS, REFUSED, Evidence, Judge, NonLinearLLR, fit_fuser, load_judges, save_judges
+from kryptonite.core.errors import ConfigError, DataError, MetricError
+from kryptonite.metrics.error_rates import pair_metrics
 
 
 def evidence(count=3000, seed=0):
@@ -24,7 +33,14 @@ def evidence(count=3000, seed=0):
     flip = generator.random(count) < 0.5
     people = generator.integers(0, 40, count)
     others = np.where(kind == "different", (people + generator.integers(1, 40, count)) % 40, people)
-    return similarity, np.where(flip, odds_b, odds_a), np.where(flip, odds_a, odds_b), kind, people, others
+    return (
+        similarity,
+        np.where(flip, odds_b, odds_a),
+        np.where(flip, odds_a, odds_b),
+        kind,
+        people,
+        others,
+    )
 
 
 def known(**settings):
@@ -39,12 +55,14 @@ def test_a_fusion_fits_scores_saves_and_loads_to_the_bit(name, tmp_path):
     fuser = fit_fuser(name, Evidence(similarity, odds_a, odds_b), kind)
     score = fuser.score(Evidence(similarity, odds_a, odds_b))
     assert score.dtype == np.float32 and np.isfinite(score).all()
-    save_judges(tmp_path / "fusion.json", name, {name: Judge(fuser, 0.25)})
-    chosen, judges = load_judges(tmp_path / "fusion.json")
-    judge = judges[name]
+    save_verifiers(tmp_path / "fusion.json", name, {name: Verifier(fuser, 0.25)})
+    chosen, verifiers = load_verifiers(tmp_path / "fusion.json")
+    judge = verifiers[name]
     assert chosen == name and judge.threshold == 0.25
     assert np.array_equal(judge.fuser.score(Evidence(similarity, odds_a, odds_b)), score)
-    assert np.array_equal(fuser.score(Evidence(similarity, odds_b, odds_a)), score)  # which image comes first does not matter
+    assert np.array_equal(
+        fuser.score(Evidence(similarity, odds_b, odds_a)), score
+    )  # which image comes first does not matter
 
 
 @pytest.mark.parametrize("name", [name for name in FUSERS if name not in ("none", "detector")])
@@ -57,12 +75,16 @@ def test_fusions_beat_recognition_alone_on_pairs_they_were_not_fitted_on(name):
     assert alone["spf_eer"] == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["detector", "product", "gate", "calibrated_sum", "llr"])  # by construction; a regression promises nothing
+@pytest.mark.parametrize(
+    "name", ["detector", "product", "gate", "calibrated_sum", "llr"]
+)  # by construction; a regression promises nothing
 @settings(max_examples=30)
 @given(similarity=st.floats(-0.9, 0.9), odds=st.floats(-8, 8), more=st.floats(0.01, 5))
 def test_a_more_synthetic_image_never_raises_the_score(name, similarity, odds, more):
     fuser = FITTED[name]
-    plain, worse = fuser.score(Evidence(np.array([similarity] * 2), np.array([-1.0] * 2), np.array([odds, odds + more])))
+    plain, worse = fuser.score(
+        Evidence(np.array([similarity] * 2), np.array([-1.0] * 2), np.array([odds, odds + more]))
+    )
     assert worse <= plain + 1e-5
 
 
@@ -70,18 +92,38 @@ FITTED = {name: fit_fuser(name, *known()) for name in FUSERS}
 
 
 def test_nonlinear_fusion_is_its_formula():
-    fuser = NonLinearLLR(10.0, -3.0, 2.0, genuine_similarity_slope=4.0, genuine_comparison_slope=3.0, genuine_intercept=0.5, rho=0.3)
-    similarity, odds_a, odds_b = np.array([0.7, 0.1, 0.6]), np.array([-3.0, -3.0, 4.0]), np.array([-2.0, -1.0, -3.0])
+    fuser = NonLinearLLR(
+        10.0,
+        -3.0,
+        2.0,
+        genuine_similarity_slope=4.0,
+        genuine_comparison_slope=3.0,
+        genuine_intercept=0.5,
+        rho=0.3,
+    )
+    similarity, odds_a, odds_b = (
+        np.array([0.7, 0.1, 0.6]),
+        np.array([-3.0, -3.0, 4.0]),
+        np.array([-2.0, -1.0, -3.0]),
+    )
     comparison = np.array([1.0, 0.0, -1.0])
     identity = 10 * similarity - 3
-    genuine = 2 * -np.maximum(odds_a, odds_b) + 4 * similarity + 3 * comparison + 0.5  # the lower of both images' genuine evidence
+    genuine = (
+        2 * -np.maximum(odds_a, odds_b) + 4 * similarity + 3 * comparison + 0.5
+    )  # the lower of both images' genuine evidence
     expected = -np.log(0.7 * np.exp(-identity) + 0.3 * np.exp(-genuine))
-    assert fuser.score(Evidence(similarity, odds_a, odds_b, comparison)) == pytest.approx(expected, rel=1e-5)
+    assert fuser.score(Evidence(similarity, odds_a, odds_b, comparison)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_nonlinear_fusion_stays_finite_at_extremes():
     fuser = NonLinearLLR(50.0, 0.0, 50.0, 50.0, 50.0, 0.0, 0.5)
-    assert np.isfinite(fuser.score(Evidence(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0])))).all()
+    assert np.isfinite(
+        fuser.score(
+            Evidence(np.array([1.0, -1.0]), np.array([-500.0, 500.0]), np.array([-500.0, 500.0]))
+        )
+    ).all()
 
 
 def test_calibrated_scores_are_log_likelihood_ratios():
@@ -97,10 +139,15 @@ def test_calibrated_scores_are_log_likelihood_ratios():
 def test_llr_fusion_uses_that_a_forgery_keeps_only_part_of_the_identity():
     generator = np.random.default_rng(0)
     kind = np.repeat(["same", "different", "synthetic"], 400)
-    similarity = generator.normal(np.select([kind == "same", kind == "different"], [0.6, 0.0], 0.4), 0.1)
+    similarity = generator.normal(
+        np.select([kind == "same", kind == "different"], [0.6, 0.0], 0.4), 0.1
+    )
     odds = generator.normal(size=(2, 1200))  # a detector that knows nothing
     fuser = fit_fuser("llr", Evidence(similarity, *odds), kind)
-    fused, alone = (pair_metrics(kind, score) for score in (fuser.score(Evidence(similarity, *odds)), similarity))
+    fused, alone = (
+        pair_metrics(kind, score)
+        for score in (fuser.score(Evidence(similarity, *odds)), similarity)
+    )
     assert fuser.genuine_similarity_slope > 0
     assert fused["eer"] <= alone["eer"] + 0.01
 
@@ -108,13 +155,27 @@ def test_llr_fusion_uses_that_a_forgery_keeps_only_part_of_the_identity():
 @pytest.mark.parametrize("name", ["llr", "multinomial"])
 def test_a_comparison_that_knows_is_listened_to_and_none_changes_nothing(name):
     similarity, odds_a, odds_b, kind, *_ = evidence()
-    odds_a = odds_b = np.random.default_rng(1).normal(size=len(kind))  # a detector that knows nothing
+    odds_a = odds_b = np.random.default_rng(1).normal(
+        size=len(kind)
+    )  # a detector that knows nothing
     comparison = np.random.default_rng(2).normal(np.where(kind == "synthetic", -2.0, 2.0), 1.0)
-    without, with_it = Evidence(similarity, odds_a, odds_b), Evidence(similarity, odds_a, odds_b, comparison)
+    without, with_it = (
+        Evidence(similarity, odds_a, odds_b),
+        Evidence(similarity, odds_a, odds_b, comparison),
+    )
     deaf, fuser = (fit_fuser(name, each, kind) for each in (without, with_it))
-    assert pair_metrics(kind, fuser.score(with_it))["spf_eer"] < 0.1 < 0.4 < pair_metrics(kind, deaf.score(without))["spf_eer"]
-    assert np.array_equal(deaf.score(without), deaf.score(Evidence(similarity, odds_a, odds_b, np.zeros(len(kind)))))
-    assert np.allclose(deaf.score(with_it), deaf.score(without))  # what it never saw in fitting has no weight
+    assert (
+        pair_metrics(kind, fuser.score(with_it))["spf_eer"]
+        < 0.1
+        < 0.4
+        < pair_metrics(kind, deaf.score(without))["spf_eer"]
+    )
+    assert np.array_equal(
+        deaf.score(without), deaf.score(Evidence(similarity, odds_a, odds_b, np.zeros(len(kind))))
+    )
+    assert np.allclose(
+        deaf.score(with_it), deaf.score(without)
+    )  # what it never saw in fitting has no weight
 
 
 def test_chance_does_not_choose_rho_anew_for_every_fit():
@@ -144,7 +205,7 @@ def test_cross_fitting_never_scores_by_a_fit_on_the_same_people(monkeypatch):
             seen[held] += 1
             return np.zeros(len(held))
 
-    monkeypatch.setattr("fusion.cross.fit_fuser", lambda name, rows, *_: Spy(rows))
+    monkeypatch.setattr("kryptonite.fusion.cross.fit_fuser", lambda name, rows, *_: Spy(rows))
     marked = Evidence(row, odds_a, odds_b)
     cross_fit("llr", marked, kind, people, others, folds=5).score(marked)
     assert (seen == 1).all()
@@ -158,7 +219,9 @@ def test_pairs_without_a_face_are_refused_and_nothing_is_learnt_from_them(name):
     wild = [np.where(found, values, 1e6) for values in (similarity, odds_a, -odds_b)]
     marked = Evidence(*wild, acquired=found)
     fuser = fit_fuser(name, marked, kind)
-    assert fuser == fit_fuser(name, Evidence(similarity[found], odds_a[found], -odds_b[found]), kind[found])
+    assert fuser == fit_fuser(
+        name, Evidence(similarity[found], odds_a[found], -odds_b[found]), kind[found]
+    )
     score = fuser.score(marked)
     assert (score[~found] == REFUSED).all() and (score[found] > REFUSED).all()
     assert np.array_equal(score[found], fuser.score(marked.rows(found)))
@@ -189,7 +252,9 @@ def test_unknown_names_missing_kinds_and_damaged_files_are_typed_errors(tmp_path
         cross_fit("llr", Evidence(similarity, odds_a, odds_b), kind, kind, kind, folds=2)
     two = np.where(kind == "different", "b", "a")
     with pytest.raises(MetricError, match="more validation people"):
-        cross_fit("llr", Evidence(similarity, odds_a, odds_b), kind, np.full(100, "a"), two, folds=3)
+        cross_fit(
+            "llr", Evidence(similarity, odds_a, odds_b), kind, np.full(100, "a"), two, folds=3
+        )
     (tmp_path / "fusion.json").write_text(json.dumps({"chosen": "llr", "fusers": {}}))
     with pytest.raises(DataError, match=r"fusion\.json"):
-        load_judges(tmp_path / "fusion.json")
+        load_verifiers(tmp_path / "fusion.json")

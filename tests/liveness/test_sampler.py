@@ -4,20 +4,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
 
-from common.errors import DataError
-from liveness.sampler import PairedBatches, UnpairedBatches
+from kryptonite.core.errors import DataError
 
 
 def table(people):
-    person = np.concatenate([np.full(genuine + forged, index) for index, (genuine, forged) in enumerate(people)])
-    synthetic = np.concatenate([np.arange(genuine + forged) >= genuine for genuine, forged in people])
+    person = np.concatenate(
+        [np.full(genuine + forged, index) for index, (genuine, forged) in enumerate(people)]
+    )
+    synthetic = np.concatenate(
+        [np.arange(genuine + forged) >= genuine for genuine, forged in people]
+    )
     order = np.random.default_rng(0).permutation(len(person))
     return person[order], synthetic[order]
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=9), st.integers(1, 8), st.integers(0, 5))
+@given(
+    st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=9),
+    st.integers(1, 8),
+    st.integers(0, 5),
+)
 def test_every_forgery_stands_beside_a_genuine_photo_of_its_person(people, pairs, seed):
     person, synthetic = table(people)
     sampler = PairedBatches(person, synthetic, pairs, seed)
@@ -59,14 +67,21 @@ def test_without_forgeries_the_draws_are_those_of_the_shuffles_alone():
         for one in (0, 1, 3):
             both = rows[(person == one) & ~synthetic], rows[(person == one) & synthetic]
             number = max(map(len, both))
-            rounds = [[generator.permutation(each) for _ in range(-(-number // len(each)))] for each in both]
+            rounds = [
+                [generator.permutation(each) for _ in range(-(-number // len(each)))]
+                for each in both
+            ]
             pairs.append(np.stack([np.concatenate(each)[:number] for each in rounds], 1))
         expected = generator.permutation(np.concatenate(pairs))[:12].reshape(3, 8)
         assert dealt(PairedBatches(person, synthetic, 4, seed), epoch) == expected.tolist()
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=2, max_size=9), st.integers(1, 8), st.integers(0, 5))
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=2, max_size=9),
+    st.integers(1, 8),
+    st.integers(0, 5),
+)
 def test_unpaired_batches_are_balanced_and_leave_nobody_out(people, pairs, seed):
     synthetic = table([*people, (3, 0), (0, 2)])[1]
     sampler = UnpairedBatches(synthetic, pairs, seed)
@@ -78,13 +93,17 @@ def test_unpaired_batches_are_balanced_and_leave_nobody_out(people, pairs, seed)
 
 def test_an_unpaired_epoch_deals_every_image():
     person, synthetic = table([(6, 2), (4, 0), (0, 3), (2, 1)])  # 12 genuine, 6 synthetic
-    times = np.bincount([row for batch in UnpairedBatches(synthetic, 4, 0) for row in batch], minlength=len(person))
+    times = np.bincount(
+        [row for batch in UnpairedBatches(synthetic, 4, 0) for row in batch], minlength=len(person)
+    )
     assert (times[~synthetic] == 1).all() and (times[synthetic] == 2).all()
 
 
 def test_unpaired_images_stand_beside_anybody():
     person, synthetic = table([(5, 5)] * 20)
-    together = np.concatenate([np.reshape(batch, (-1, 2)) for batch in UnpairedBatches(synthetic, 10, 0)])
+    together = np.concatenate(
+        [np.reshape(batch, (-1, 2)) for batch in UnpairedBatches(synthetic, 10, 0)]
+    )
     assert (person[together[:, 0]] == person[together[:, 1]]).mean() < 0.2
 
 
@@ -109,7 +128,9 @@ def test_every_batch_has_its_share_of_forgeries_of_genuine_rows(paired, share):
         first, second = np.reshape(batch, (-1, 2)).T
         forged = second >= rows
         assert abs(forged.sum() - share * len(second)) <= 1
-        assert (first < rows).all() and not synthetic[first].any() and synthetic[second[~forged]].all()
+        assert (
+            (first < rows).all() and not synthetic[first].any() and synthetic[second[~forged]].all()
+        )
         assert not synthetic[second[forged] % rows].any()
         if paired:
             assert (second[forged] % rows == first[forged]).all()
@@ -123,9 +144,15 @@ def test_every_batch_has_its_share_of_forgeries_of_genuine_rows(paired, share):
 @pytest.mark.parametrize("paired", [True, False])
 def test_forgeries_take_places_and_change_nothing_else(paired):
     person, synthetic = table([(5, 3), (2, 6)] * 4)
-    plain, some = (np.concatenate(dealt(batches_of(paired, person, synthetic, share))) for share in (0.0, 0.5))
+    plain, some = (
+        np.concatenate(dealt(batches_of(paired, person, synthetic, share))) for share in (0.0, 0.5)
+    )
     kept = some < len(person)
-    assert (plain < len(person)).all() and (plain[kept] == some[kept]).all() and 0 < (~kept).sum() < len(kept)
+    assert (
+        (plain < len(person)).all()
+        and (plain[kept] == some[kept]).all()
+        and 0 < (~kept).sum() < len(kept)
+    )
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -136,6 +163,11 @@ def test_forgeries_repeat_by_seed_and_epoch_and_differ_between_them(paired):
         return dealt(batches_of(paired, person, synthetic, 0.5, seed), epoch)
 
     assert draw(0, 3) == draw(0, 3)
-    numbers = [number for seed, epoch in ((0, 0), (0, 1), (1, 0)) for batch in draw(seed, epoch) for number in batch]
+    numbers = [
+        number
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+        for batch in draw(seed, epoch)
+        for number in batch
+    ]
     forged = [number for number in numbers if number >= len(person)]
     assert len(forged) == len(set(forged)) == 45

@@ -6,27 +6,32 @@ import numpy as np
 import pytest
 import timm
 import torch
+from kryptonite.recognition.backbones import build_backbone
+from kryptonite.recognition.iresnet import DEPTHS, IResNet
+from kryptonite.recognition.recogniser import Recogniser
 from safetensors.torch import save_file
 
-from common.errors import ConfigError, InputContractError, WeightsError
-from common.inputs import Crops, CropTemplate, InputSpec
-from common.weights import BackboneConfig
-from recognition.backbones import build_backbone
-from recognition.iresnet import DEPTHS, IResNet
-from recognition.recogniser import Recogniser
+from kryptonite.core.crops import Crops, CropTemplate, InputSpec
+from kryptonite.core.errors import ConfigError, InputContractError, WeightsError
+from kryptonite.nn.weights import BackboneConfig
 
 TINY = "test_efficientnet"
 
 
 def crops(count=3, size=112, seed=0):
-    return Crops(np.random.default_rng(seed).integers(0, 255, (count, size, size, 3), dtype=np.uint8), CropTemplate(size))
+    return Crops(
+        np.random.default_rng(seed).integers(0, 255, (count, size, size, 3), dtype=np.uint8),
+        CropTemplate(size),
+    )
 
 
 @pytest.mark.parametrize("name", [TINY, "inception_resnet_v1", "iresnet18", "adaface_ir18"])
 def test_a_recogniser_saves_and_loads_to_the_bit(name, tmp_path):
     torch.manual_seed(0)
     loaded = build_backbone(BackboneConfig(name, "scratch"), 512)
-    recogniser = Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), loaded.source, "cpu")
+    recogniser = Recogniser(
+        loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), loaded.source, "cpu"
+    )
     embeddings = recogniser.embed(crops())
     assert embeddings.shape == (3, 512) and embeddings.dtype == np.float32
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
@@ -39,7 +44,9 @@ def test_a_recogniser_saves_and_loads_to_the_bit(name, tmp_path):
 
 def test_a_model_refuses_crops_cut_for_another():
     loaded = build_backbone(BackboneConfig(TINY, "scratch"), 16)
-    recogniser = Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu")
+    recogniser = Recogniser(
+        loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu"
+    )
     for wrong in (
         Crops(crops().pixels, CropTemplate(112, 0.2)),
         Crops(crops(size=96).pixels, CropTemplate(112)),
@@ -52,7 +59,9 @@ def test_a_model_refuses_crops_cut_for_another():
 def test_a_bgr_network_sees_turned_channels():
     loaded = build_backbone(BackboneConfig(TINY, "scratch"), 16)
     rgb = Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu")
-    bgr = Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112), colour="BGR"), "", "cpu")
+    bgr = Recogniser(
+        loaded.network, loaded.blueprint, InputSpec(CropTemplate(112), colour="BGR"), "", "cpu"
+    )
     turned = Crops(np.ascontiguousarray(crops().pixels[..., ::-1]), CropTemplate(112))
     assert bgr.embed(turned) == pytest.approx(rgb.embed(crops()), abs=1e-6)
     assert np.abs(bgr.embed(crops()) - rgb.embed(crops())).max() > 1e-3
@@ -64,16 +73,24 @@ def test_a_downloaded_hub_repository_is_rebuilt_without_it(tmp_path):
     folder = tmp_path / "repository"
     folder.mkdir()
     config = {"architecture": TINY, "num_classes": 32, "model_args": {"drop_rate": 0.25}}
-    (folder / "config.json").write_text(json.dumps({**config, "pretrained_cfg": {**network.pretrained_cfg, "mean": [0.5] * 3}}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "pretrained_cfg": {**network.pretrained_cfg, "mean": [0.5] * 3}})
+    )
     save_file(network.state_dict(), folder / "model.safetensors")
     loaded = build_backbone(BackboneConfig(f"local-dir:{folder}", "hub"), 32)
     assert loaded.mean == (0.5, 0.5, 0.5)
     assert loaded.blueprint["name"] == TINY and loaded.blueprint["arguments"]["drop_rate"] == 0.25
-    recogniser = Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), loaded.source, "cpu")
-    assert np.array_equal(recogniser.outputs(crops(), "embedding")[0], recogniser.outputs(crops(), "embedding")[0])
+    recogniser = Recogniser(
+        loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), loaded.source, "cpu"
+    )
+    assert np.array_equal(
+        recogniser.outputs(crops(), "embedding")[0], recogniser.outputs(crops(), "embedding")[0]
+    )
     recogniser.save(tmp_path / "run")
     (folder / "config.json").unlink()
-    assert np.array_equal(Recogniser.load(tmp_path / "run", "cpu").embed(crops()), recogniser.embed(crops()))
+    assert np.array_equal(
+        Recogniser.load(tmp_path / "run", "cpu").embed(crops()), recogniser.embed(crops())
+    )
 
 
 def adaface_state(depth):
@@ -96,7 +113,11 @@ def adaface_state(depth):
         if module.startswith("layer"):
             stage, block, *rest = module.split(".")
             number = starts[int(stage.removeprefix("layer")) - 1] + int(block)
-            part = f"shortcut_layer.{rest[1]}" if rest[0] == "downsample" else f"res_layer.{inside[rest[0]]}"
+            part = (
+                f"shortcut_layer.{rest[1]}"
+                if rest[0] == "downsample"
+                else f"res_layer.{inside[rest[0]]}"
+            )
             state[f"model.body.{number}.{part}.{leaf}"] = tensor
         else:
             state[f"model.{names[module]}.{leaf}"] = tensor
@@ -123,11 +144,18 @@ def test_arcface_weights_load_and_a_missing_tensor_is_named(tmp_path):
     state = IResNet(18, 512).state_dict()
     save_file(state, tmp_path / "arcface.safetensors")
     loaded = build_backbone(BackboneConfig("iresnet18", str(tmp_path / "arcface.safetensors")), 512)
-    assert all(torch.equal(loaded.network.state_dict()[name], tensor) for name, tensor in state.items())
-    save_file({name: tensor for name, tensor in state.items() if name != "layer2.0.conv1.weight"}, tmp_path / "less.safetensors")
+    assert all(
+        torch.equal(loaded.network.state_dict()[name], tensor) for name, tensor in state.items()
+    )
+    save_file(
+        {name: tensor for name, tensor in state.items() if name != "layer2.0.conv1.weight"},
+        tmp_path / "less.safetensors",
+    )
     with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight"):
         build_backbone(BackboneConfig("iresnet18", str(tmp_path / "less.safetensors")), 512)
-    with pytest.raises(WeightsError, match="strictly"):  # ArcFace's shortcuts have parameters, AdaFace's have none
+    with pytest.raises(
+        WeightsError, match="strictly"
+    ):  # ArcFace's shortcuts have parameters, AdaFace's have none
         build_backbone(BackboneConfig("adaface_ir18", str(tmp_path / "arcface.safetensors")), 512)
 
 
@@ -136,7 +164,9 @@ def test_inception_weights_with_their_classifier_load(tmp_path):
 
     network = InceptionResnetV1(pretrained=None, classify=True, num_classes=10)
     save_file(network.state_dict(), tmp_path / "inception.safetensors")
-    loaded = build_backbone(BackboneConfig("inception_resnet_v1", str(tmp_path / "inception.safetensors")), 512)
+    loaded = build_backbone(
+        BackboneConfig("inception_resnet_v1", str(tmp_path / "inception.safetensors")), 512
+    )
     assert torch.equal(loaded.network.last_linear.weight, network.last_linear.weight)
 
 
@@ -158,7 +188,9 @@ def test_what_cannot_be_had_is_a_typed_error(config, outputs, error):
 
 def test_a_damaged_folder_is_a_typed_error(tmp_path):
     loaded = build_backbone(BackboneConfig(TINY, "scratch"), 16)
-    Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu").save(tmp_path)
+    Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu").save(
+        tmp_path
+    )
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(WeightsError, match="model.safetensors"):
         Recogniser.load(tmp_path)

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kryptonite.recognition.sampler import IdentityBalanced
 
-from common.errors import DataError
-from recognition.sampler import IdentityBalanced
+from kryptonite.core.errors import DataError
 
 
 def table(sizes, forged):
-    person = np.repeat(np.arange(len(sizes)), [size + extra for size, extra in zip(sizes, forged, strict=True)])
-    synthetic = np.concatenate([[False] * size + [True] * extra for size, extra in zip(sizes, forged, strict=True)])
+    person = np.repeat(
+        np.arange(len(sizes)), [size + extra for size, extra in zip(sizes, forged, strict=True)]
+    )
+    synthetic = np.concatenate(
+        [[False] * size + [True] * extra for size, extra in zip(sizes, forged, strict=True)]
+    )
     return person, synthetic
 
 
@@ -35,14 +39,20 @@ def test_batches_are_balanced(people, per_batch, photos, seed):
         assert len(counts) == min(per_batch, len(people)) and set(counts.values()) == {photos}
         for one in counts:
             own = [row for row in genuine if person[row] == one]
-            assert len(set(own)) == min(photos, people[one][0])  # repeats only where there are too few
+            assert len(set(own)) == min(
+                photos, people[one][0]
+            )  # repeats only where there are too few
             forged = [row for row in batch if synthetic[row] and person[row] == one]
-            assert len(forged) == 2 * (people[one][1] > 0) and len(set(forged)) == min(2, people[one][1])
+            assert len(forged) == 2 * (people[one][1] > 0) and len(set(forged)) == min(
+                2, people[one][1]
+            )
 
 
 def test_without_the_spoof_term_no_forgery_is_dealt():
     person, synthetic = table([4, 4], [4, 4])
-    assert not any(synthetic[row] for batch in IdentityBalanced(person, synthetic, 2, 2, 0, 0) for row in batch)
+    assert not any(
+        synthetic[row] for batch in IdentityBalanced(person, synthetic, 2, 2, 0, 0) for row in batch
+    )
 
 
 def test_an_epoch_deals_every_photo_about_once_and_epochs_differ_by_seed():
@@ -63,11 +73,14 @@ def test_two_processes_share_the_batches(monkeypatch):
     whole = list(sampler)
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("training.batches.ranks", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("kryptonite.nn.train.batches.ranks", lambda rank=rank: (rank, 2))
         shares.append(list(sampler))
         assert len(shares[-1]) == len(sampler)
     assert len(shares[0]) == len(shares[1])
-    assert shares[0] == whole[0 : 2 * len(shares[0]) : 2] and shares[1] == whole[1 : 2 * len(shares[1]) : 2]
+    assert (
+        shares[0] == whole[0 : 2 * len(shares[0]) : 2]
+        and shares[1] == whole[1 : 2 * len(shares[1]) : 2]
+    )
 
 
 def test_nobody_genuine_is_an_error():

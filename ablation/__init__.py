@@ -1,1 +1,0 @@
-"""What corruptions of the images cost and what each part of training adds, on the same frozen pairs."""

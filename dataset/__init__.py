@@ -1,1 +1,0 @@
-"""Tables, splits, pairs and submission files; the demo's people and their forgeries."""

@@ -1,1 +1,0 @@
-"""How good a system is, in the field's terms."""

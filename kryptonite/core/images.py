@@ -1,0 +1,51 @@
+"""Decode images the one way the whole project does: RGB, uint8, EXIF orientation honoured."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from kryptonite.core.errors import ImageReadError
+
+
+def decode_rgb(content: bytes, name: str) -> np.ndarray:
+    """Decodes an image file's bytes.
+
+    Args:
+        content: The file's bytes.
+        name: What the error message calls the file.
+
+    Returns:
+        RGB uint8 array, H×W×3, upright as the EXIF orientation tag says.
+
+    Raises:
+        ImageReadError: The bytes are not a whole image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            # Pillow raises on truncated files unless told otherwise: half a photo must not be scored as a whole one.
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except MemoryError:
+        raise  # says nothing about the file
+    except (
+        Exception
+    ) as error:  # Pillow raises OSError, SyntaxError, struct.error, … for broken files
+        raise ImageReadError(f"{name}: cannot be decoded as an image ({error})") from error
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Reads a file.
+
+    Raises:
+        ImageReadError: The file cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageReadError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_rgb(path: Path | str) -> np.ndarray:
+    """Reads and decodes one image file; see `decode_rgb`."""
+    return decode_rgb(read_bytes(path), str(path))

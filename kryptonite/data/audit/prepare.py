@@ -1,0 +1,119 @@
+"""From either layout to CSVs with frozen splits and validation pairs, and an audit."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kryptonite.core.errors import DataError
+from kryptonite.core.files import atomic_path, write_json
+from kryptonite.data.audit.cleaning import DROP, KEEP, MOVE, CleanConfig, find_mislabels
+from kryptonite.data.audit.cleaning_sheet import draw_cleaning_sheet
+from kryptonite.data.audit.integrity import audit
+from kryptonite.data.audit.shortcuts import audit_shortcuts
+from kryptonite.data.layouts import DataConfig, load_images, load_test_pairs
+from kryptonite.data.pairs import make_pairs, save_pairs
+from kryptonite.data.split import split_hash
+from kryptonite.data.table import save_images
+
+AUDIT = "audit.json"  # in a data root
+FINDINGS, SHEET = "cleaning.csv", "cleaning.png"  # beside cleaned tables
+
+# Gives for N image files which can be read (N bool) and the embeddings of those.
+Embed = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
+
+
+def prepare(
+    config: DataConfig, out: Path, embed: Embed | None = None, cleaning: CleanConfig | None = None
+) -> dict[str, Any]:
+    """Splits, audits, cleans where asked, draws and freezes.
+
+    Args:
+        config: Where the data is; an existing split (val.csv) is kept.
+        out: Folder for train.csv, val.csv, test.csv (paths relative to that folder, which is then a data root itself), pairs_val.csv and
+            audit.json. Tables that are there already are left as they are.
+        embed: A face recogniser; given one, photos of the training people that are filed under the wrong person are moved or left out in
+            train.csv, and cleaning.csv and cleaning.png say which and why. The validation people stay as they are: a recogniser must not
+            choose what it is judged by.
+        cleaning: How sure that must be.
+
+    Returns:
+        What audit.json holds: `data.audit.integrity.audit`, under `shortcuts` `data.audit.shortcuts.audit_shortcuts`, split hash and seed; where
+        cleaned also `cleaning`, photos by action.
+
+    Raises:
+        DataError: Names file and row; or cleaned tables would take the place of tables that are there.
+    """
+    if embed and any((out / f"{split}.csv").exists() for split in ("train", "val")):
+        raise DataError(
+            f"{out}: has tables already, which cleaning does not overwrite; name another folder with --out"
+        )
+    frames = {split: load_images(config, split) for split in ("train", "val")}
+    images = pd.concat(frames.values(), ignore_index=True)
+    report = {
+        **audit(images),
+        "shortcuts": audit_shortcuts(images),
+        "split_hash": split_hash(images),
+        "seed": config.seed,
+    }
+    if embed:
+        frames["train"], report["cleaning"] = _clean(
+            frames["train"], embed, cleaning or CleanConfig(), out
+        )
+    pairs = make_pairs(frames["val"], config.pairs)
+    # pairs_val.csv goes first: train.py takes the split from val.csv only once both CSVs are there.
+    save_pairs(out / "pairs_val.csv", pairs, out)
+    if not ((out / "train.csv").exists() and (out / "val.csv").exists()):
+        for split, frame in reversed(frames.items()):
+            save_images(out / f"{split}.csv", frame)
+    if (Path(config.root) / "data" / "test_public").is_dir() and not (out / "test.csv").exists():
+        test = load_test_pairs(config.root)
+        both = pd.concat(
+            [
+                test[["pair_id", name]].set_axis(["label", "path"], axis=1)
+                for name in ("path_a", "path_b")
+            ]
+        )
+        save_images(out / "test.csv", both.assign(split="test").sort_values(["label", "path"]))
+    write_json(out / AUDIT, report)
+    return report
+
+
+def _clean(
+    images: pd.DataFrame, embed: Embed, config: CleanConfig, out: Path
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The table without its mislabels (unreadable files stay in it, to be counted by training), and photos by action."""
+    readable, embeddings = embed(list(images["path"]))
+    seen = images[readable].reset_index(drop=True)
+    found = find_mislabels(
+        seen["label"].to_numpy(), embeddings, seen["is_synthetic"].to_numpy(), config
+    )
+    with atomic_path(out / FINDINGS) as temporary:
+        paths = [os.path.relpath(path, out) for path in seen["path"]]
+        found.rename(columns={"label": "new_label"}).assign(label=seen["label"], path=paths)[
+            [
+                "path",
+                "label",
+                "action",
+                "new_label",
+                "probability",
+                "own",
+                "best",
+                "best_label",
+                "community",
+                "core",
+                "reason",
+            ]
+        ].to_csv(temporary, index=False, float_format="%.4f")
+    draw_cleaning_sheet(out / SHEET, seen, found)
+    cleaned = images.copy()
+    cleaned.loc[readable, "label"] = found["label"].to_numpy()
+    dropped = np.zeros(len(images), bool)
+    dropped[readable] = found["action"] == DROP
+    counts = found["action"].value_counts()
+    return cleaned[~dropped].reset_index(drop=True), {
+        action: int(counts.get(action, 0)) for action in (KEEP, MOVE, DROP)
+    }

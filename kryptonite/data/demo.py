@@ -1,0 +1,240 @@
+"""The embedded demo data: people from a face generator, forged by `data.forgery`, in the challenge's own folder layout."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from kryptonite.core.errors import ConfigError, DataError, WeightsError
+from kryptonite.core.files import atomic_path, fingerprint, write_json
+from kryptonite.data.forgery import FORGERIES, face_swap, resynthesise, self_blend
+from kryptonite.data.pairs import PairConfig, make_pairs
+from kryptonite.nn.weights import load_strict
+
+SIDE = 160  # pixels of a finished photo
+_REVISION = 2  # raise when the same configuration comes to give other files
+LATENT = 100  # length of the generator's input
+TRAINING_FOLDER = Path("data/train")
+TEST_FOLDER = Path("data/test_public/images")
+
+Locate = Callable[[list[np.ndarray]], list[np.ndarray | None]]
+
+
+@dataclass
+class DemoConfig:
+    """How much is made.
+
+    Args:
+        people: Training people, from whom the validation people are split off later.
+        test_people: Further people, seen in the test pairs only.
+        photos: Genuine photos of each.
+        forgeries: `k_` images of each.
+        withheld: Forgery kind that occurs in the test pairs only, to show the unseen case.
+        pairs: Test pairs.
+        spread: Standard deviation of the latent noise between photos of one person; the people themselves are drawn with 1.
+        seed: Of everything.
+    """
+
+    people: int = 160
+    test_people: int = 50
+    photos: int = 8
+    forgeries: int = 8
+    withheld: str = "face_swap"
+    pairs: int = 2000
+    spread: float = 0.35
+    seed: int = 0
+
+
+def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
+    """Writes the training folders with meta.json and species.json, the test pairs and gt.csv (pair_id, label, kind, species, who is on
+    either photo and which is synthetic).
+
+    Genuine photos and forgeries pass the same camera, the same resolution and the same JPEG encoder, so that nothing but the forgery tells.
+
+    Args:
+        root: Folder to write to; it is replaced unless it holds the same demo already.
+        config: How much.
+        locate: Gives the five landmarks of the face in each photo, or None where there is none.
+
+    Returns:
+        Whether anything had to be made.
+
+    Raises:
+        ConfigError: An unknown forgery kind is withheld.
+        DataError: `root` holds something else.
+    """
+    if config.withheld not in FORGERIES:
+        raise ConfigError(
+            f"withheld: no forgery is called {config.withheld!r}; there are {', '.join(FORGERIES)}"
+        )
+    marker = root / "demo.json"
+    mark = {"config": asdict(config), "fingerprint": fingerprint([_REVISION, asdict(config)])}
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == mark:
+        return False
+    if (
+        root.exists()
+        and any(root.iterdir())
+        and not marker.exists()
+        and not (root / "unfinished").exists()
+    ):
+        raise DataError(f"{root}: holds something that is not a demo; it is left alone")
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    (root / "unfinished").touch()
+
+    generator = np.random.default_rng(config.seed)
+    studio = _Studio(load_generator(), locate, generator)
+    everyone = [studio.person(config) for _ in range(config.people + config.test_people)]
+    known = [kind for kind in FORGERIES if kind != config.withheld]
+    meta, species = {}, {}
+    for number, person in enumerate(everyone[: config.people]):
+        folder = root / TRAINING_FOLDER / "images" / f"{number:08d}"
+        files = {f"{index}.jpg": photo for index, (photo, _) in enumerate(person)}
+        for index in range(config.forgeries):
+            kind = known[index % len(known)]
+            files[f"k_{index}.jpg"] = studio.forge(kind, person, everyone[: config.people])
+            species[f"{folder.name}/k_{index}.jpg"] = kind
+        for name, photo in files.items():
+            _write_bytes(folder / name, studio.shoot(photo))
+            meta[f"{folder.name}/{name}"] = int(name.startswith("k_"))
+    write_json(root / TRAINING_FOLDER / "meta.json", meta)
+    write_json(root / TRAINING_FOLDER / "species.json", species)
+    _write_test(root, config, studio, everyone[config.people :])
+    write_json(marker, mark)
+    (root / "unfinished").unlink()
+    return True
+
+
+def load_generator() -> torch.nn.Module:
+    """The DCGAN of gan-face-generate (MIT, trained on DigiFace-1M's rendered people): N×100×1×1 to N×3×64×64 in −1..1.
+
+    Raises:
+        WeightsError: The package is not installed or its weights do not fit.
+    """
+    package = find_spec("gan_face_generate")
+    if package is None or package.origin is None:
+        raise WeightsError(
+            "the demo's people come from gan-face-generate: pip install --no-deps -r requirements-demo.txt"
+        )
+    from gan_face_generate.models import Generator
+
+    network = Generator(ngpu=0, nc=3, nz=LATENT, ngf=64)
+    path = Path(package.origin).parent / "weights.tar"
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    load_strict(network, kept["netG_state_dict"], str(path))
+    return network.eval()
+
+
+Photo = tuple[np.ndarray, np.ndarray]  # RGB uint8 SIDE×SIDE×3, landmarks 5×2
+
+
+class _Studio:
+    """Makes people, forges them and takes the pictures."""
+
+    def __init__(self, network: torch.nn.Module, locate: Locate, generator: np.random.Generator):
+        self._network, self._locate, self._generator = network, locate, generator
+
+    def person(self, config: DemoConfig) -> list[Photo]:
+        """Draws people until one has a face that is found in every photo."""
+        while True:
+            centre = self._generator.standard_normal(LATENT)
+            latents = centre + config.spread * self._generator.standard_normal(
+                (config.photos, LATENT)
+            )
+            with torch.inference_mode():
+                faces = self._network(
+                    torch.from_numpy(latents.astype(np.float32))[:, :, None, None]
+                )
+            pixels = ((faces + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+            photos = [
+                cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in pixels
+            ]
+            landmarks = self._locate(photos)
+            found = [
+                (photo, points)
+                for photo, points in zip(photos, landmarks, strict=True)
+                if points is not None
+            ]
+            if len(found) == config.photos:
+                return found
+
+    def forge(self, kind: str, person: list[Photo], others: list[list[Photo]]) -> np.ndarray:
+        """Makes a generated image that shows `person`."""
+        photo, landmarks = person[self._generator.integers(len(person))]
+        if kind == "self_blend":
+            return self_blend(photo, landmarks, self._generator)
+        if kind == "resynthesis":
+            return resynthesise(photo, landmarks, self._generator)
+        while True:
+            other = others[self._generator.integers(len(others))]
+            if other is not person:
+                break
+        target, target_landmarks = other[self._generator.integers(len(other))]
+        return face_swap(target, target_landmarks, photo, landmarks)
+
+    def shoot(self, photo: np.ndarray) -> bytes:
+        """The camera: pose within the frame, light, lens, sensor noise, JPEG."""
+        generator = self._generator
+        matrix = cv2.getRotationMatrix2D(
+            (SIDE / 2, SIDE / 2), generator.uniform(-12, 12), generator.uniform(0.85, 1.0)
+        )
+        matrix[:, 2] += generator.uniform(-6, 6, 2)
+        if generator.random() < 0.5:
+            photo = photo[:, ::-1]
+        photo = cv2.warpAffine(
+            np.ascontiguousarray(photo),
+            matrix,
+            (SIDE, SIDE),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        light = (
+            (photo / 255.0) ** generator.uniform(0.8, 1.2)
+            * generator.uniform(0.9, 1.1)
+            * generator.uniform(0.95, 1.05, 3)
+        )
+        if generator.random() < 0.2:
+            light = cv2.GaussianBlur(light, (0, 0), generator.uniform(0.4, 0.7))
+        light = light + generator.normal(0, generator.uniform(0.002, 0.008), light.shape)
+        buffer = io.BytesIO()
+        pixels = (np.clip(light, 0, 1) * 255).round().astype(np.uint8)
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=int(generator.integers(85, 96)))
+        return buffer.getvalue()
+
+
+def _write_test(root: Path, config: DemoConfig, studio: _Studio, people: list[list[Photo]]) -> None:
+    """Shoots the test people and lays their photos out in pairs; a photo recurs in several pairs, as in real protocols."""
+    files: dict[str, bytes] = {}
+    rows = []
+    for number, person in enumerate(people):
+        shots = [("", photo) for photo, _ in person]
+        shots += [
+            (kind, studio.forge(kind, person, people))
+            for kind in (FORGERIES[i % len(FORGERIES)] for i in range(config.forgeries))
+        ]
+        for index, (species, photo) in enumerate(shots):
+            name = f"{number:08d}/{index}"
+            files[name] = studio.shoot(photo)
+            rows.append((f"{number:08d}", name, bool(species), species))
+    images = pd.DataFrame(rows, columns=["label", "path", "is_synthetic", "species"])
+    pairs = make_pairs(images, PairConfig(count=config.pairs, seed=config.seed))
+    for pair in pairs.itertuples():
+        for position, name in enumerate((pair.path_a, pair.path_b)):
+            _write_bytes(root / TEST_FOLDER / pair.pair_id / f"{position}.jpg", files[name])
+    with atomic_path(root / "gt.csv") as temporary:
+        pairs.drop(columns=["path_a", "path_b"]).to_csv(temporary, index=False)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

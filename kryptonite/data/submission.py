@@ -1,0 +1,100 @@
+"""submission.csv and gt.csv: written whole, read with every check."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kryptonite.core.errors import DataError
+from kryptonite.core.files import atomic_path
+
+
+def write_submission(path: Path | str, pair_ids: Sequence[str], similarity: np.ndarray) -> None:
+    """Writes `pair_id,similarity`, ids of eight digits, sorted.
+
+    Raises:
+        DataError: An id twice or not of eight digits, a score that is not finite, or lengths that differ.
+    """
+    table = pd.DataFrame({"pair_id": list(pair_ids), "similarity": np.asarray(similarity)})
+    _check(table, "similarity", str(path))
+    with atomic_path(path) as temporary:
+        # Nine significant digits bring every float32 back exactly: no ties that were not there.
+        table.sort_values("pair_id").to_csv(temporary, index=False, float_format="%.9g")
+
+
+def read_submission(path: Path | str) -> pd.DataFrame:
+    """Reads pair_id (eight digits, str) and similarity (float), in any order of rows.
+
+    Raises:
+        DataError: Names file and row.
+    """
+    return _read(path, "similarity")
+
+
+def read_ground_truth(path: Path | str) -> pd.DataFrame:
+    """Reads pair_id, label (0 or 1) and, where it is there, kind.
+
+    Raises:
+        DataError: Names file and row.
+    """
+    table = _read(path, "label")
+    wrong = ~table["label"].isin([0, 1])
+    if wrong.any():
+        raise DataError(
+            f"{path}, row {int(wrong.idxmax()) + 1}: label must be 0 or 1, got {table.at[int(wrong.idxmax()), 'label']!r}"
+        )
+    return table.assign(label=table["label"].astype(int))
+
+
+def join(truth: pd.DataFrame, submission: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Joins by pair_id; every pair must be in both.
+
+    Raises:
+        DataError: Names the submission and the first pair that is missing or too many.
+    """
+    for missing, what in (
+        (~truth["pair_id"].isin(submission["pair_id"]), "has no row for pair"),
+        (
+            ~submission["pair_id"].isin(truth["pair_id"]),
+            "has a pair that the ground truth has not:",
+        ),
+    ):
+        if missing.any():
+            table = truth if "no row" in what else submission
+            raise DataError(
+                f"{name}: {what} {table.loc[missing, 'pair_id'].iloc[0]} ({int(missing.sum())} such pairs)"
+            )
+    return truth.merge(submission, on="pair_id", validate="one_to_one")
+
+
+def _read(path: Path | str, value: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"pair_id": str}, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
+    missing = {"pair_id", value} - set(table.columns)
+    if missing:
+        raise DataError(
+            f"{path}: column {', '.join(sorted(missing))} is missing; there are {', '.join(map(str, table.columns))}"
+        )
+    numbers = pd.to_numeric(table[value], errors="coerce")
+    table = table.assign(**{value: numbers, "pair_id": table["pair_id"].str.zfill(8)})
+    _check(table, value, str(path))
+    return table
+
+
+def _check(table: pd.DataFrame, value: str, source: str) -> None:
+    if table.empty:
+        raise DataError(f"{source}: holds no pairs")
+    for wrong, what in (
+        (
+            ~table["pair_id"].str.fullmatch(r"\d{8}"),
+            "pair_id is not a number of up to eight digits",
+        ),
+        (table["pair_id"].duplicated(), "pair_id stands twice"),
+        (~np.isfinite(table[value]), f"{value} is not a finite number"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong.to_numpy()))
+            raise DataError(f"{source}, row {row + 1}: {what} (pair {table['pair_id'].iloc[row]})")

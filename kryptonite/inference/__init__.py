@@ -1,0 +1,1 @@
+"""The trained parts joined: feature extraction, verification, submissions."""

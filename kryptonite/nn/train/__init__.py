@@ -1,0 +1,1 @@
+"""What both branches' training shares: trainer with resume, averages and early stop, optimiser, data sets, ranks."""

@@ -1,0 +1,1 @@
+"""Figures of scored pairs, and the pages and pictures that show them."""

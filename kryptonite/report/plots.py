@@ -1,0 +1,228 @@
+"""Pictures of the figures, as SVG for a page that must open offline: each function gives a data URI."""
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+# Okabe & Ito (2008): told apart by people with any kind of colour vision, and in grey by their order.
+BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A800", "#222222",
+)  # fmt: skip
+KIND_COLOURS = {"same": BLUE, "different": ORANGE, "synthetic": RED}
+TICKS = np.array([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
+
+
+def figure_uri(figure: Figure) -> str:
+    """A figure as the address of an `<img>`: letters drawn as outlines, no date in it, so that the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "kryptonite", "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _axes(width: float = 4.6, height: float = 3.6):
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def system_style(name: str, chosen: str, names: list[str]) -> dict:
+    """Line style of a system: the chosen one stands out, recognition alone is black, the detector alone dotted, the others recede."""
+    if name == chosen:
+        return {"color": BLUE, "linewidth": 2.4, "zorder": 5}
+    if name == "none":
+        return {"color": BLACK, "linewidth": 1.8, "linestyle": "--", "zorder": 4}
+    if name == "detector":
+        return {"color": "#888888", "linewidth": 1.5, "linestyle": ":", "zorder": 3}
+    rest = [other for other in names if other not in (chosen, "none", "detector")]
+    return {
+        "color": [GREEN, ORANGE, PURPLE, SKY, YELLOW, RED][rest.index(name) % 6],
+        "linewidth": 1.1,
+        "zorder": 2,
+    }
+
+
+def det_plot(
+    curves: dict[str, dict[str, list[list[float]]]], kind: str, chosen: str, titles: dict[str, str]
+) -> str:
+    """Detection error trade-off (Martin et al. 1997): both rates on probit axes.
+
+    Args:
+        curves: System to kind to points (share accepted, FNMR), as `report.analysis.error_points`.
+        kind: `different` or `synthetic`: what the horizontal axis accepts wrongly.
+        chosen: The system that stands out.
+        titles: What each system is called.
+    """
+    figure, axes = _axes()
+    low, high = TICKS[0], TICKS[-1]
+    for name, by_kind in curves.items():
+        points = np.clip(np.array(by_kind[kind]), low / 2, 1 - low / 2)
+        axes.plot(
+            *norm.ppf(points).T, label=titles[name], **system_style(name, chosen, list(curves))
+        )
+    axes.plot(*[norm.ppf([low, high])] * 2, color="#bbbbbb", linewidth=0.8, zorder=1)
+    labels = [f"{100 * tick:g}" for tick in TICKS]
+    axes.set_xticks(norm.ppf(TICKS), labels)
+    axes.set_yticks(norm.ppf(TICKS), labels)
+    axes.set_xlim(norm.ppf(low), norm.ppf(high))
+    axes.set_ylim(norm.ppf(low), norm.ppf(high))
+    axes.set_xlabel(
+        "different people accepted, FMR (%)"
+        if kind == "different"
+        else "pairs with a synthetic image accepted, IAPAR (%)"
+    )
+    axes.set_ylabel("genuine pairs rejected, FNMR (%)")
+    axes.legend(fontsize=7, frameon=False, loc="upper right")
+    return figure_uri(figure)
+
+
+def histogram(kind: np.ndarray, score: np.ndarray, threshold: float, label: str) -> str:
+    """Scores by kind of pair, each kind to equal area, with the stored threshold.
+
+    Args:
+        kind: N of 'same', 'different', 'synthetic'.
+        score: N.
+        threshold: Drawn as a line.
+        label: Of the horizontal axis.
+    """
+    figure, axes = _axes(4.6, 3.0)
+    low, high = np.quantile(
+        score, [0.002, 0.998]
+    )  # a few far scores would squeeze all others into one bin
+    edges = np.linspace(low, high if high > low else low + 1, 41)
+    for name, colour in KIND_COLOURS.items():
+        values = np.clip(score[kind == name], edges[0], edges[-1])
+        axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.25, color=colour)
+        axes.hist(
+            values, edges, density=True, histtype="step", color=colour, label=name, linewidth=1.4
+        )
+    axes.axvline(threshold, color=BLACK, linewidth=1, linestyle="--", label="threshold")
+    axes.set_yticks([])
+    axes.set_xlabel(label)
+    axes.legend(fontsize=8, frameon=False)
+    return figure_uri(figure)
+
+
+def reliability_plot(bins: list[dict[str, float]], label: str) -> str:
+    """Predicted against observed probability; the area of a dot is the share of all items in it.
+
+    Args:
+        bins: As `report.analysis.reliability_bins`.
+        label: What the probability is of.
+    """
+    figure, axes = _axes(3.6, 3.4)
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+    predicted, observed, share = (
+        np.array([each[name] for each in bins]) for name in ("predicted", "observed", "share")
+    )
+    axes.plot(predicted, observed, color=BLUE, linewidth=1)
+    axes.scatter(predicted, observed, s=20 + 500 * share, color=BLUE, alpha=0.6)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel(f"predicted probability of {label}")
+    axes.set_ylabel("share observed")
+    return figure_uri(figure)
+
+
+def group_plot(groups: list[dict], label: str) -> str:
+    """EER of recognition alone and of the system in three groups, with intervals.
+
+    Args:
+        groups: Each `name`, `system` and `alone` (figures with intervals, or None).
+        label: Of the horizontal axis.
+    """
+    figure, axes = _axes(3.3, 2.7)
+    for shift, who, colour, title in (
+        (-0.12, "alone", BLACK, "recognition alone"),
+        (0.12, "system", BLUE, "fused"),
+    ):
+        places = [place for place, group in enumerate(groups) if group[who]]
+        rates = np.array([groups[place][who]["eer"] for place in places])
+        reach = np.array([groups[place][who]["intervals"]["eer"] for place in places]).reshape(
+            -1, 2
+        )
+        bars = np.abs(reach - rates[:, None]).T
+        axes.errorbar(
+            np.array(places) + shift,
+            100 * rates,
+            100 * bars,
+            fmt="o",
+            color=colour,
+            capsize=3,
+            label=title,
+            markersize=5,
+        )
+    axes.set_xticks(range(len(groups)), [group["name"] for group in groups], fontsize=8)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(0)
+    axes.set_xlabel(label)
+    axes.set_ylabel("EER (%)")
+    axes.legend(fontsize=7, frameon=False)
+    return figure_uri(figure)
+
+
+def heat_map(table: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
+    """Rates as a grid of colours with the numbers in them, percent; NaN cells stay blank.
+
+    Args:
+        table: R×C, 0..1.
+        rows: Names.
+        columns: Names.
+        label: Of the colour.
+    """
+    figure = Figure(figsize=(1.9 + 0.62 * len(columns), 0.8 + 0.3 * len(rows)))
+    axes = figure.subplots()
+    image = axes.imshow(
+        100 * table,
+        cmap="cividis_r",
+        vmin=0,
+        vmax=max(50.0, float(np.nanmax(100 * table))),
+        aspect="auto",
+    )
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.xaxis.tick_bottom()
+    middle = (image.norm.vmin + image.norm.vmax) / 2
+    for (row, column), rate in np.ndenumerate(table):
+        if np.isfinite(rate):
+            colour = "white" if 100 * rate > middle else BLACK
+            axes.text(
+                column,
+                row,
+                f"{100 * rate:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=colour,
+            )
+    figure.colorbar(image, ax=axes, label=label, shrink=0.6)
+    return figure_uri(figure)
+
+
+def severity_plot(lines: dict[str, list[tuple[int, float, float, float]]], title: str) -> str:
+    """A rate against severity, a line per system with its 95% band.
+
+    Args:
+        lines: System title to points (severity, rate, low, high), rates 0..1.
+        title: Above the plot.
+    """
+    figure, axes = _axes(2.9, 2.3)
+    for (name, points), colour in zip(lines.items(), (BLUE, BLACK, "#888888"), strict=False):
+        severity, rate, low, high = np.array(sorted(points)).T
+        axes.plot(severity, 100 * rate, "o-", color=colour, label=name, markersize=3, linewidth=1.4)
+        axes.fill_between(severity, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xticks(sorted({int(point[0]) for points in lines.values() for point in points}))
+    axes.set_ylim(0)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("severity (0 = clean)", fontsize=8)
+    axes.set_ylabel("EER (%)", fontsize=8)
+    axes.legend(fontsize=6.5, frameon=False)
+    return figure_uri(figure)

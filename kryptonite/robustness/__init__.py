@@ -1,0 +1,1 @@
+"""What corruptions and attacks cost, and what each part of training adds."""

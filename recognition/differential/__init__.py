@@ -1,0 +1,1 @@
+"""Differential forgery detection: a pair of photos scored from where their features disagree."""

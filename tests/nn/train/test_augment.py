@@ -1,0 +1,50 @@
+"""Augmentation keeps shape and range, is blind to the class, and can be switched off."""
+
+import pytest
+import torch
+
+from kryptonite.nn.train.augment import Augment, down_up
+from kryptonite.nn.train.config import AugmentConfig
+
+OFF = {"colour": 0.0, "blur": 0.0, "noise": 0.0, "rescale": 0.0, "jpeg": 0.0}
+
+
+def images(count=16):
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(count, 3, 8, 8), size=64, mode="bilinear")
+    return (smooth + 0.05 * torch.rand(count, 3, 64, 64)).clamp(0, 1)
+
+
+def test_everything_at_once_keeps_shape_and_range():
+    out = Augment(AugmentConfig(**dict.fromkeys(OFF, 1.0)))(images())
+    assert out.shape == (16, 3, 64, 64) and torch.isfinite(out).all()
+    assert out.min() >= 0 and out.max() <= 1
+
+
+def test_switched_off_it_only_mirrors():
+    before = images()
+    after = Augment(AugmentConfig(**OFF))(before.clone())
+    mirrored = [torch.allclose(a, b.flip(2), atol=1e-6) for a, b in zip(after, before, strict=True)]
+    kept = [torch.allclose(a, b, atol=1e-6) for a, b in zip(after, before, strict=True)]
+    assert all(m or k for m, k in zip(mirrored, kept, strict=True)) and any(mirrored) and any(kept)
+
+
+@pytest.mark.parametrize("step", OFF)
+def test_each_step_changes_pictures_at_about_its_probability(step):
+    before = images(64)
+    torch.manual_seed(1)
+    after = Augment(AugmentConfig(**{**OFF, step: 0.5}))(before.clone())
+    same = [
+        min(float((a - b).abs().max()), float((a - b.flip(2)).abs().max())) < 1e-5
+        for a, b in zip(after, before, strict=True)
+    ]
+    assert 16 <= sum(same) <= 48
+
+
+def test_rescaling_takes_detail_and_keeps_the_mean():
+    picture = images(4)
+    out = down_up(picture, 0.4)
+    assert out.mean() == pytest.approx(float(picture.mean()), abs=0.01)
+    detail = [float((each[..., 1:] - each[..., :-1]).abs().mean()) for each in (picture, out)]
+    assert detail[1] < 0.8 * detail[0]
+    assert torch.allclose(down_up(picture, 1.0), picture, atol=1e-5)

@@ -1,0 +1,272 @@
+"""The shared trainer on a one-parameter problem."""
+
+import json
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from kryptonite.core.errors import MetricError
+from kryptonite.nn.train.batches import RankedBatches
+from kryptonite.nn.train.config import FitConfig
+from kryptonite.nn.train.fit import fit
+from kryptonite.nn.train.optim import OptimConfig, build_optimiser
+
+
+class Line(pl.LightningModule):
+    """Fits y = 3x; val_eer is the distance of the slope from `target`, or a script of values."""
+
+    def __init__(self, script=None):
+        super().__init__()
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.network.weight)
+        self.script = script
+        self.modes, self.epochs_trained, self.interrupt_at, self.spared = [], 0, None, 0
+
+    def training_step(self, batch, _):
+        self.modes.append(self.training)
+        x = batch[0]
+        return (self.network(x) - 3 * x).square().mean()
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == self.interrupt_at:
+            if not self.spared:
+                raise KeyboardInterrupt
+            self.spared -= 1
+        self.epochs_trained += 1
+
+    def validation_step(self, batch, _):
+        slope = float(self.network.weight.detach())
+        self.log(
+            "val_eer", self.script(slope) if self.script else abs(slope - 3) / 10, sync_dist=False
+        )
+
+    def configure_optimizers(self):
+        return build_optimiser(
+            [{"params": self.parameters()}], OptimConfig(lr=0.1, weight_decay=0.0), 40
+        )
+
+
+class InOrder(RankedBatches):
+    """Sixteen rows in order, four at a time."""
+
+    def count(self):
+        return 4
+
+    def draw(self, generator):
+        return [[*range(start, start + 4)] for start in range(0, 16, 4)]
+
+
+def _loaders():
+    x = torch.linspace(-1, 1, 16).view(-1, 1)
+    return DataLoader(TensorDataset(x), batch_sampler=InOrder(0)), DataLoader(
+        TensorDataset(x), batch_size=16
+    )
+
+
+def _fit(module, folder, version="v1", **settings):
+    return fit(
+        module,
+        *_loaders(),
+        folder,
+        FitConfig(**{"epochs": 5, "accelerator": "cpu", "workers": 0, **settings}),
+        0,
+        version,
+    )
+
+
+def test_training_improves_and_keeps_the_best(tmp_path):
+    module = Line()
+    result = _fit(module, tmp_path)
+    assert result.best_score < result.start_score == pytest.approx(0.3)
+    assert abs(float(module.network.weight.detach()) - 3) / 10 == pytest.approx(
+        result.best_score, abs=1e-6
+    )
+    assert not module.training
+    assert "val_eer" in (tmp_path / "0" / "csv" / "version_0" / "metrics.csv").read_text()
+
+
+def test_train_mode_is_back_after_every_validation(tmp_path):
+    module = Line()
+    _fit(module, tmp_path)
+    assert len(module.modes) == 20 and all(module.modes)
+
+
+def test_start_weights_win_when_training_makes_it_worse(tmp_path):
+    module = Line(script=lambda slope: min(1.0, 0.1 + abs(slope)))
+    result = _fit(module, tmp_path)
+    assert result.best_epoch == 0 and result.best_score == result.start_score
+    assert float(module.network.weight.detach()) == 0.0
+
+
+def test_zero_epochs_keep_the_start(tmp_path):
+    module = Line()
+    result = _fit(module, tmp_path, epochs=0)
+    assert result.best_epoch == 0 and float(module.network.weight.detach()) == 0.0
+
+
+def test_interrupted_training_goes_on_and_ends_as_the_uninterrupted_one(tmp_path):
+    whole = Line()
+    _fit(whole, tmp_path / "whole")
+    first = Line()
+    first.interrupt_at = 2
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _fit(first, tmp_path / "cut")
+    second = Line()
+    _fit(second, tmp_path / "cut")
+    assert second.epochs_trained == 3
+    assert (
+        len(list((tmp_path / "cut" / "0" / "csv").glob("version_*/metrics.csv"))) == 2
+    )  # the first part's log is kept
+    assert float(second.network.weight.detach()) == pytest.approx(
+        float(whole.network.weight.detach()), abs=1e-6
+    )
+
+
+class Recorder(Line):
+    """Notes what each step of each epoch read and drew."""
+
+    def __init__(self, script=None):
+        super().__init__(script)
+        self.steps = []
+
+    def training_step(self, batch, number):
+        self.steps.append((self.current_epoch, *batch[0].flatten().tolist(), float(torch.rand(()))))
+        return super().training_step(batch, number)
+
+
+@pytest.mark.parametrize(
+    "script", [None, lambda slope: 0.2 if slope else 0.1]
+)  # every epoch better; none ever
+def test_every_epoch_draws_anew_and_an_interrupted_training_draws_the_same(tmp_path, script):
+    whole = Recorder(script)
+    _soup(whole, tmp_path / "whole", epochs=4)
+    assert len({step[1:] for step in whole.steps}) == len(whole.steps) == 16
+    first, second = Recorder(script), Recorder(script)
+    first.interrupt_at = 2
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _soup(first, tmp_path / "cut", epochs=4)
+    _soup(second, tmp_path / "cut", epochs=4)
+    assert first.steps + second.steps == whole.steps
+    assert float(second.network.weight.detach()) == float(whole.network.weight.detach())
+
+
+def test_another_version_starts_anew(tmp_path):
+    _fit(Line(), tmp_path, epochs=1)
+    module = Line()
+    _fit(module, tmp_path, version="v2", epochs=1)
+    assert module.epochs_trained == 1
+    assert json.loads((tmp_path / "start.json").read_text())["version"] == "v2"
+
+
+def test_early_stop_after_patience(tmp_path):
+    module = Line(script=lambda slope: 0.5)
+    _fit(module, tmp_path, epochs=50, patience=2)
+    assert module.epochs_trained <= 4
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(tmp_path):
+    module = Line()
+    result = _fit(module, tmp_path, ema_decay=0.9)
+    assert abs(float(module.network.weight.detach()) - 3) / 10 == pytest.approx(
+        result.best_score, abs=1e-6
+    )
+
+
+def test_a_metric_that_is_not_finite_is_an_error(tmp_path):
+    with pytest.raises(MetricError):
+        _fit(Line(script=lambda slope: math.nan), tmp_path)
+
+
+class Draws(RankedBatches):
+    """Four batches of four rows out of a hundred, other rows for every seed and epoch."""
+
+    def count(self):
+        return 4
+
+    def draw(self, generator):
+        return generator.integers(0, 100, (4, 4)).tolist()
+
+
+def _soup(module, folder, **settings):
+    x = torch.linspace(-1, 1, 100).view(-1, 1)
+    loaders = DataLoader(TensorDataset(x), batch_sampler=Draws(0)), DataLoader(TensorDataset(x[:1]))
+    return fit(
+        module,
+        *loaders,
+        folder,
+        FitConfig(**{"epochs": 3, "accelerator": "cpu", "workers": 0, **settings}),
+        0,
+        "v1",
+    )
+
+
+def _parts(folder):
+    paths = sorted(folder.glob("*/best.ckpt"))
+    return [
+        float(torch.load(path, weights_only=True)["state_dict"]["network.weight"]) for path in paths
+    ]
+
+
+def _moved(slope):
+    """Validation by which all that was trained is alike, and better than the start."""
+    return 0.5 if slope else 0.9
+
+
+def test_a_soup_is_the_mean_of_trainings_on_other_batches(tmp_path):
+    module = Line(_moved)
+    result = _soup(module, tmp_path, soup=3)
+    parts = _parts(tmp_path)
+    assert len(set(parts)) == 3 and (result.averaged, result.best_epoch) == (3, 1)
+    assert float(module.network.weight.detach()) == pytest.approx(sum(parts) / 3, abs=1e-6)
+    alone = Line(_moved)
+    _soup(alone, tmp_path / "alone")
+    assert float(alone.network.weight.detach()) == parts[0]
+
+
+def test_a_soup_worse_than_its_best_part_is_not_kept(tmp_path):
+    reference = Line()
+    _soup(reference, tmp_path / "reference", soup=2)
+    parts = _parts(tmp_path / "reference")
+    # Only what is a part's own slope is good, so their mean is not.
+    module = Line(
+        script=lambda slope: min([0.5 if slope else 0.9, *(abs(slope - part) for part in parts)])
+    )
+    result = _soup(module, tmp_path / "soup", soup=2)
+    assert result.averaged == 1 and result.best_score == 0.0
+    assert float(module.network.weight.detach()) in parts
+
+
+def test_parts_no_better_than_the_start_stay_out_of_the_soup(tmp_path):
+    module = Line(script=lambda slope: 0.1 + abs(slope))
+    result = _soup(module, tmp_path, soup=2)
+    assert (result.averaged, result.best_epoch, float(module.network.weight.detach())) == (
+        1,
+        0,
+        0.0,
+    )
+
+
+@pytest.mark.parametrize("patience", [5, 1])
+def test_an_interrupted_soup_goes_on_and_ends_as_the_uninterrupted_one(tmp_path, patience):
+    settings = {
+        "soup": 2,
+        "epochs": 4,
+        "patience": patience,
+    }  # a patience of 1 stops every part early
+    whole = Line(_moved)
+    _soup(whole, tmp_path / "whole", **settings)
+    assert whole.epochs_trained == (8 if patience == 5 else 4)
+    first = Line(_moved)
+    first.interrupt_at, first.spared = 1, 1
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _soup(first, tmp_path / "cut", **settings)
+    second = Line(_moved)
+    result = _soup(second, tmp_path / "cut", **settings)
+    assert result.averaged == 2
+    assert second.epochs_trained == whole.epochs_trained - first.epochs_trained
+    assert float(second.network.weight.detach()) == pytest.approx(
+        float(whole.network.weight.detach()), abs=1e-6
+    )
