@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import detect_face
-from kryptonite.detection.aligner import Aligner, AlignerConfig
-from kryptonite.detection.cascade import Cascade
-from kryptonite.detection.faces import AlignedFaces
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.images import read_rgb
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cascade import Cascade
+from kryptonite.detection.faces import AlignedFaces
 
 BATCH, ROUNDS = 32, 5
 

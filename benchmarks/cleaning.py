@@ -30,18 +30,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from kryptonite.detection.aligner import Aligner, AlignerConfig
-from kryptonite.detection.cache import FaceCache
-from kryptonite.recognition.config import RecognitionConfig
-from kryptonite.recognition.recogniser import Recogniser
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.data.audit.cleaning import DROP, KEEP, MOVE, find_mislabels
 from kryptonite.data.audit.cleaning_sheet import draw_cleaning_sheet
 from kryptonite.data.audit.mislabel import plant_mislabels
 from kryptonite.data.layouts import DataConfig, load_images
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cache import FaceCache
 from kryptonite.inference.pipeline import embed_photos
 from kryptonite.nn.weights import BackboneConfig
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.recogniser import Recogniser
 
 SHARES = (0.05, 0.1, 0.2)
 SEEDS = range(10)

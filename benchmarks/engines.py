@@ -11,12 +11,12 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from kryptonite.liveness.detector import LOG_ODDS, Detector
-from kryptonite.recognition.recogniser import EMBEDDING, Recogniser
 
 from kryptonite.core.crops import Crops
 from kryptonite.core.errors import KryptoniteError
+from kryptonite.liveness.detector import LOG_ODDS, Detector
 from kryptonite.nn.model import BATCH, ENGINES
+from kryptonite.recognition.recogniser import EMBEDDING, Recogniser
 
 ROUNDS = 9
 

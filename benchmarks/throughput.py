@@ -20,8 +20,6 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
-from kryptonite.detection import cache as cache_module
-from kryptonite.detection.aligner import Aligner
 
 from benchmarks.stages import Stages, Watched
 from benchmarks.usual_pipeline import UsualPipeline
@@ -30,6 +28,8 @@ from kryptonite.core.files import sha256_file
 from kryptonite.data.layouts import DataConfig, load_images
 from kryptonite.data.protocol import load_protocol
 from kryptonite.data.submission import write_submission
+from kryptonite.detection import cache as cache_module
+from kryptonite.detection.aligner import Aligner
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.metrics.error_rates import eer_challenge
 from kryptonite.nn.model import ENGINES

@@ -16,12 +16,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jsonargparse import auto_cli
-from kryptonite.liveness.forgeries import ForgedCrops
-from kryptonite.liveness.train import DetectorModule, train_detector
 
 from benchmarks.stages import Stages, Watched
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.images import read_rgb
+from kryptonite.liveness.forgeries import ForgedCrops
+from kryptonite.liveness.train import DetectorModule, train_detector
 from kryptonite.nn.train.augment import Augment
 from kryptonite.nn.train.datasets import CropDataset
 from kryptonite.runs.config import RunConfig

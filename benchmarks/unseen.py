@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jsonargparse import auto_cli
-from kryptonite.liveness.config import LivenessConfig
-from kryptonite.liveness.detector import Detector
-from kryptonite.liveness.forgeries import ForgedCrops, forgery_numbers
-from kryptonite.liveness.train import train_detector
 
 from kryptonite.core.crops import Crops
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.files import fingerprint
 from kryptonite.data.forgery import FORGERIES
+from kryptonite.liveness.config import LivenessConfig
+from kryptonite.liveness.detector import Detector
+from kryptonite.liveness.forgeries import ForgedCrops, forgery_numbers
+from kryptonite.liveness.train import train_detector
 from kryptonite.metrics.bootstrap import detector_intervals
 from kryptonite.metrics.error_rates import eer
 from kryptonite.runs.config import RunConfig

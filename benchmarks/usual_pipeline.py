@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import pandas as pd
 from facenet_pytorch import MTCNN
-from kryptonite.detection.aligner import centre, choose_face, leaves
-from kryptonite.detection.warp import estimate_similarity, template_points, warp
-from kryptonite.fusion.fuse import Evidence
-from kryptonite.recognition.differential.features import FeatureMaps
 
 from benchmarks.stages import Stages
 from kryptonite.core.crops import Crops
 from kryptonite.core.images import decode_rgb, read_bytes
+from kryptonite.detection.aligner import centre, choose_face, leaves
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
+from kryptonite.fusion.fuse import Evidence
 from kryptonite.inference.pipeline import Pipeline
+from kryptonite.recognition.differential.features import FeatureMaps
 
 
 class UsualPipeline:

@@ -7,14 +7,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from kryptonite.detection.cascade import Cascade
-from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
-from kryptonite.detection.uniform import make_uniform
-from kryptonite.detection.warp import estimate_similarity, template_points, warp
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import ConfigError
 from kryptonite.core.memory import keep_freed_memory
+from kryptonite.detection.cascade import Cascade
+from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
+from kryptonite.detection.uniform import make_uniform
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
 from kryptonite.nn.model import choose_device
 
 _PIXELS = 2**23  # of a batch, bounds the memory of large photos

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from kryptonite.detection.aligner import Aligner
-from kryptonite.detection.faces import UNREADABLE
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -17,6 +15,8 @@ from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.core.files import atomic_path, fingerprint, sha256_bytes
 from kryptonite.core.images import decode_rgb, read_bytes
+from kryptonite.detection.aligner import Aligner
+from kryptonite.detection.faces import UNREADABLE
 
 CHUNK = (
     256  # images decoded and aligned at a time: bounds memory, leaves the detector whole batches

@@ -1,9 +1,9 @@
 """From one aligned crop to the crop of another template, without going back to the photo."""
 
 import numpy as np
-from kryptonite.detection.warp import estimate_similarity, template_points, warp
 
 from kryptonite.core.crops import Crops, CropTemplate
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
 
 
 def recrop_matrix(source: CropTemplate, target: CropTemplate) -> np.ndarray:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from kryptonite.fusion.fuse import Evidence, Fuser, fit_fuser
 
 from kryptonite.core.errors import ConfigError, DataError, MetricError
+from kryptonite.fusion.fuse import Evidence, Fuser, fit_fuser
 
 
 @dataclass(frozen=True)

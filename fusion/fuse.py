@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from kryptonite.fusion.calibration import Calibration, fit_calibration, fit_llr
 from scipy.special import log_expit
 
 from kryptonite.core.errors import ConfigError, DataError, MetricError
 from kryptonite.core.files import write_json
+from kryptonite.fusion.calibration import Calibration, fit_calibration, fit_llr
 
 REVISION = 5  # raise when the same evidence comes to give another fusion: runs then fit theirs anew
 EVIDENCE = ("similarity", "log_odds_a", "log_odds_b", "comparison")

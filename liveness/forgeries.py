@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from kryptonite.detection.warp import template_points
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import DataError
 from kryptonite.data.forgery import face_swap, resynthesise, self_blend
+from kryptonite.detection.warp import template_points
 from kryptonite.nn.train.datasets import CropDataset
 
 

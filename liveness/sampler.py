@@ -3,9 +3,9 @@
 from abc import abstractmethod
 
 import numpy as np
-from kryptonite.liveness.forgeries import forgery_numbers
 
 from kryptonite.core.errors import DataError
+from kryptonite.liveness.forgeries import forgery_numbers
 from kryptonite.nn.train.batches import RankedBatches
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+
+from kryptonite.core.crops import InputSpec
 from kryptonite.liveness.config import LivenessConfig
 from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.forgeries import ForgedCrops, targets
 from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
-
-from kryptonite.core.crops import InputSpec
 from kryptonite.metrics.error_rates import eer
 from kryptonite.nn.train.augment import Augment
 from kryptonite.nn.train.datasets import CropDataset, crop_loaders

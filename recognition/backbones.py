@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import torch
-from kryptonite.recognition.iresnet import DEPTHS, IResNet, from_adaface
 
 from kryptonite.core.errors import ConfigError, WeightsError
 from kryptonite.nn.weights import (
@@ -17,6 +16,7 @@ from kryptonite.nn.weights import (
     rebuild_timm,
     weights_hash,
 )
+from kryptonite.recognition.iresnet import DEPTHS, IResNet, from_adaface
 
 INCEPTION = "inception_resnet_v1"
 _IRESNET = re.compile(r"(iresnet|adaface_ir)(\d+)")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from kryptonite.recognition.backbones import build_backbone, rebuild
-from kryptonite.recognition.config import RecognitionConfig
-from kryptonite.recognition.differential.features import FeatureMaps, intermediates, pool_maps
 from torch.nn.functional import normalize
 
 from kryptonite.core.crops import Crops, InputSpec
 from kryptonite.nn.model import CropModel
+from kryptonite.recognition.backbones import build_backbone, rebuild
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.differential.features import FeatureMaps, intermediates, pool_maps
 
 EMBEDDING = ("embedding",)
 FEATURE_MAPS = ("embedding", "pooled", "cells")

@@ -10,10 +10,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from kryptonite.recognition.config import RecognitionConfig
-from kryptonite.recognition.losses import SpoofAwareMarginLoss
-from kryptonite.recognition.recogniser import Recogniser
-from kryptonite.recognition.sampler import IdentityBalanced
 
 from kryptonite.core.crops import InputSpec
 from kryptonite.data.pairs import images_in_pairs, pair_rows
@@ -21,6 +17,10 @@ from kryptonite.metrics.error_rates import eer
 from kryptonite.nn.train.datasets import CropDataset, crop_loaders
 from kryptonite.nn.train.fit import fit
 from kryptonite.nn.train.optim import build_optimiser
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.losses import SpoofAwareMarginLoss
+from kryptonite.recognition.recogniser import Recogniser
+from kryptonite.recognition.sampler import IdentityBalanced
 
 
 def train_recogniser(

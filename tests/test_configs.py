@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import timm
 from jsonargparse import auto_cli
+
 from kryptonite.fusion.fuse import fuser_class
+from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.losses import SpoofAwareMarginLoss
-
-from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.runs.config import RunConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+
+from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.fusion.fuse import Evidence, Verifier, fit_fuser, save_verifiers
 from kryptonite.liveness.detector import Detector
+from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
-
-from kryptonite.core.crops import Crops, CropTemplate, InputSpec
-from kryptonite.nn.weights import BackboneConfig, build_timm
 
 BACKBONE = BackboneConfig("test_efficientnet", "scratch")
 FIT = {"epochs": 2, "workers": 0, "accelerator": "cpu"}

@@ -15,6 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from kryptonite.core.errors import DataError, WeightsError
+from kryptonite.core.files import atomic_path, write_json
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.features import (
     STANDARD,
@@ -23,11 +28,6 @@ from kryptonite.recognition.differential.features import (
     cosine_features,
 )
 from kryptonite.recognition.recogniser import Recogniser
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-
-from kryptonite.core.errors import DataError, WeightsError
-from kryptonite.core.files import atomic_path, write_json
 
 BATCH = 256  # pairs
 CHUNK = 2048  # pairs, or photos, whose cells are in memory at once

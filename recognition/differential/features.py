@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from facenet_pytorch import InceptionResnetV1
-from kryptonite.recognition.iresnet import IResNet
 from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
+
+from kryptonite.recognition.iresnet import IResNet
 
 CELLS = 7  # the middle map is brought to CELLS×CELLS cells
 _STAGES = {

@@ -14,6 +14,14 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+
+from kryptonite.core.crops import Crops
+from kryptonite.data.pairs import PairConfig, images_in_pairs, make_pairs, pair_rows
+from kryptonite.metrics.error_rates import eer
+from kryptonite.nn.train.augment import Augment
+from kryptonite.nn.train.datasets import CropDataset, crop_loaders
+from kryptonite.nn.train.fit import fit
+from kryptonite.nn.train.optim import build_optimiser
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import (
     CHUNK,
@@ -28,14 +36,6 @@ from kryptonite.recognition.differential.features import (
 )
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.recognition.sampler import IdentityBalanced
-
-from kryptonite.core.crops import Crops
-from kryptonite.data.pairs import PairConfig, images_in_pairs, make_pairs, pair_rows
-from kryptonite.metrics.error_rates import eer
-from kryptonite.nn.train.augment import Augment
-from kryptonite.nn.train.datasets import CropDataset, crop_loaders
-from kryptonite.nn.train.fit import fit
-from kryptonite.nn.train.optim import build_optimiser
 
 _HEAD_LR_SCALE, _DROPOUT = 10, 0.2
 _LAYERS = ("weight_0", "bias_0", "weight_1", "bias_1")

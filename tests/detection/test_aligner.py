@@ -1,14 +1,14 @@
 """The aligner on generated faces: any sizes, no face, several faces, tight crops; the traps of MTCNN in batches."""
 
 import cv2
-import kryptonite.detection.aligner as aligner_module
 import numpy as np
 import pytest
+
+import kryptonite.detection.aligner as aligner_module
+from kryptonite.core.crops import CropTemplate
 from kryptonite.detection.aligner import Aligner, AlignerConfig, choose_face
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
 from kryptonite.detection.warp import template_points
-
-from kryptonite.core.crops import CropTemplate
 
 RECOGNITION, LIVENESS = CropTemplate(112), CropTemplate(160, 0.3)
 

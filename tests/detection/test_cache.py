@@ -6,12 +6,12 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from kryptonite.detection.aligner import Aligner, AlignerConfig
-from kryptonite.detection.cache import FaceCache
-from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import DataError
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cache import FaceCache
+from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
 
 TEMPLATE = CropTemplate(16)
 

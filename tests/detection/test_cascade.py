@@ -7,8 +7,9 @@ from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import detect_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kryptonite.detection.cascade import Cascade, SumTables
 from torch.nn.functional import interpolate
+
+from kryptonite.detection.cascade import Cascade, SumTables
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """A crop cut from another crop is the one cut from the photo, but for being sampled twice."""
 
 import numpy as np
+
+from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.recrop import recrop, recrop_matrix, widest
 from kryptonite.detection.warp import template_points
-
-from kryptonite.core.crops import Crops, CropTemplate
 
 WIDE, NARROW = CropTemplate(224, 0.2), CropTemplate(112, 0.0)
 

@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 import pytest
-from kryptonite.detection.aligner import Aligner, AlignerConfig
-from kryptonite.detection.cache import FaceCache
-from kryptonite.detection.faces import CENTRE_CROP
-from kryptonite.detection.uniform import make_uniform
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import ConfigError
 from kryptonite.core.images import decode_rgb
+from kryptonite.detection.aligner import Aligner, AlignerConfig
+from kryptonite.detection.cache import FaceCache
+from kryptonite.detection.faces import CENTRE_CROP
+from kryptonite.detection.uniform import make_uniform
 
 TEMPLATE = CropTemplate(112)
 

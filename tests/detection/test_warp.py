@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kryptonite.detection.warp import ARCFACE_112, estimate_similarity, template_points, warp
 
 from kryptonite.core.crops import CropTemplate
+from kryptonite.detection.warp import ARCFACE_112, estimate_similarity, template_points, warp
 
 
 @given(st.floats(-3, 3), st.floats(0.05, 20), st.floats(-500, 500), st.floats(-500, 500))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from kryptonite.core.errors import ConfigError, DataError, MetricError
 from kryptonite.fusion.calibration import fit_calibration
 from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.fuse import (
@@ -18,8 +20,6 @@ from kryptonite.fusion.fuse import (
     load_verifiers,
     save_verifiers,
 )
-
-from kryptonite.core.errors import ConfigError, DataError, MetricError
 from kryptonite.metrics.error_rates import pair_metrics
 
 

@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from kryptonite.detection.faces import UNREADABLE
 from safetensors.numpy import load_file, save_file
 
 import kryptonite.inference.extractor as looks_module
 from kryptonite.core.errors import DataError
+from kryptonite.detection.faces import UNREADABLE
 from kryptonite.inference.extractor import ImageFeatures, Shard
 from kryptonite.inference.pipeline import Pipeline
 

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
-from kryptonite.fusion.fuse import REFUSED
-from kryptonite.liveness.config import LivenessConfig
-from kryptonite.liveness.train import DetectorModule
-from kryptonite.recognition.config import RecognitionConfig
-from kryptonite.recognition.train import RecognitionModule
 
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.data.submission import read_submission
+from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
+from kryptonite.fusion.fuse import REFUSED
 from kryptonite.inference.pipeline import Pipeline
+from kryptonite.liveness.config import LivenessConfig
+from kryptonite.liveness.train import DetectorModule
+from kryptonite.recognition.config import RecognitionConfig
+from kryptonite.recognition.train import RecognitionModule
 from tests.tiny import write_run
 
 

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kryptonite.detection.warp import estimate_similarity, template_points, warp
-from kryptonite.liveness.config import LivenessConfig
-from kryptonite.liveness.forgeries import ForgedCrops, targets
-from kryptonite.liveness.sampler import PairedBatches
-from kryptonite.liveness.train import DetectorModule, train_detector
 from torch.utils.data import DataLoader
 
 from kryptonite.core.crops import CropTemplate, InputSpec
 from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.data.forgery import FORGERIES, face_mask, self_blend
+from kryptonite.detection.warp import estimate_similarity, template_points, warp
+from kryptonite.liveness.config import LivenessConfig
+from kryptonite.liveness.forgeries import ForgedCrops, targets
+from kryptonite.liveness.sampler import PairedBatches
+from kryptonite.liveness.train import DetectorModule, train_detector
 from kryptonite.nn.train.config import AugmentConfig, FitConfig
 from kryptonite.nn.weights import BackboneConfig
 

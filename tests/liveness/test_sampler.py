@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
 
 from kryptonite.core.errors import DataError
+from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
 
 
 def table(people):

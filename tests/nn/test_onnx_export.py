@@ -12,18 +12,18 @@ import onnx
 import pandas as pd
 import pytest
 import torch
-from kryptonite.liveness.detector import Detector
-from kryptonite.recognition.backbones import build_backbone
-from kryptonite.recognition.differential.detector import DifferentialDetector
-from kryptonite.recognition.recogniser import FEATURE_MAPS, Recogniser
 
 from kryptonite.cli import export as export_script
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.core.errors import ConfigError, WeightsError
 from kryptonite.inference.pipeline import Pipeline
+from kryptonite.liveness.detector import Detector
 from kryptonite.nn.onnx_export import write_export
 from kryptonite.nn.onnx_runtime import EXPORT
 from kryptonite.nn.weights import BackboneConfig
+from kryptonite.recognition.backbones import build_backbone
+from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.recogniser import FEATURE_MAPS, Recogniser
 from tests.tiny import BACKBONE, write_run
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import timm
 import torch
-from kryptonite.recognition.backbones import build_backbone
-from kryptonite.recognition.iresnet import DEPTHS, IResNet
-from kryptonite.recognition.recogniser import Recogniser
 from safetensors.torch import save_file
 
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.core.errors import ConfigError, InputContractError, WeightsError
 from kryptonite.nn.weights import BackboneConfig
+from kryptonite.recognition.backbones import build_backbone
+from kryptonite.recognition.iresnet import DEPTHS, IResNet
+from kryptonite.recognition.recogniser import Recogniser
 
 TINY = "test_efficientnet"
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from kryptonite.recognition.losses import LOSSES, SUB_CENTRES, SpoofAwareMarginLoss
 
 from kryptonite.core.errors import ConfigError
+from kryptonite.recognition.losses import LOSSES, SUB_CENTRES, SpoofAwareMarginLoss
 
 PEOPLE, DIM = 5, 7
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kryptonite.recognition.sampler import IdentityBalanced
 
 from kryptonite.core.errors import DataError
+from kryptonite.recognition.sampler import IdentityBalanced
 
 
 def table(sizes, forged):

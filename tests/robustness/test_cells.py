@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from kryptonite.liveness.detector import Detector
 
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.inference.pipeline import Pipeline
+from kryptonite.liveness.detector import Detector
 from kryptonite.nn.weights import build_timm
 from kryptonite.robustness import cells as cells_module
 from kryptonite.robustness.attacks import evade_detector, impersonate, impostor_pairs

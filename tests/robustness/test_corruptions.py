@@ -5,11 +5,11 @@ import io
 import cv2
 import numpy as np
 import pytest
-from kryptonite.detection.warp import template_points
 from PIL import Image
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import ConfigError, InputContractError
+from kryptonite.detection.warp import template_points
 from kryptonite.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 SIDE = 112

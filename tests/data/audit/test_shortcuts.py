@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from kryptonite.detection.uniform import make_uniform
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -18,6 +17,7 @@ from kryptonite.data.audit.shortcuts import (
     estimate_quality,
     file_facts,
 )
+from kryptonite.detection.uniform import make_uniform
 
 PEOPLE, PHOTOS = 40, 4
 

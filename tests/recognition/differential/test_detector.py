@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch import InceptionResnetV1
+
+from kryptonite.core.crops import Crops, CropTemplate, InputSpec
+from kryptonite.core.errors import DataError, WeightsError
+from kryptonite.nn.weights import BackboneConfig
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.differential.features import CELLS, FeatureMaps, intermediates
 from kryptonite.recognition.recogniser import Recogniser
-
-from kryptonite.core.crops import Crops, CropTemplate, InputSpec
-from kryptonite.core.errors import DataError, WeightsError
-from kryptonite.nn.weights import BackboneConfig
 
 SMALL = ComparisonConfig(networks=2, hidden=8, epochs=400, decay=0.1)
 

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+
+from kryptonite.core.crops import Crops, CropTemplate, InputSpec
+from kryptonite.nn.train.config import AugmentConfig
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.differential.features import FeatureBatch
 from kryptonite.recognition.differential.train import DifferentialModule
 from kryptonite.recognition.recogniser import Recogniser
-
-from kryptonite.core.crops import Crops, CropTemplate, InputSpec
-from kryptonite.nn.train.config import AugmentConfig
 from tests.tiny import BACKBONE
 
 PERSON = np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 3])
