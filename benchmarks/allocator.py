@@ -1,19 +1,24 @@
-"""What `keep_freed_memory` gains: images/s of EfficientNet-Lite0 at 224 pixels on the CPU, settings interleaved in processes of their own.
+"""Measure what `keep_freed_memory` gains: images/s of EfficientNet-Lite0 at 224 pixels on the CPU.
 
-python -m benchmarks.allocator [rounds]
+python -m benchmarks.allocator [ROUNDS]
+
+The settings alternate, each in processes of its own.
 """
 
+import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 ROUNDS = 3
+DEFAULT, KEEP = "default", "keep"
 
 
 def measure(keep: bool) -> tuple[float, float]:
-    """Images/s of (inference at 64, training at 32), median of five batches."""
+    """Images/s of inference at a batch of 64 and of training at 32, medians of five batches."""
     import timm
     import torch
 
@@ -25,7 +30,7 @@ def measure(keep: bool) -> tuple[float, float]:
         memory_format=torch.channels_last
     )
 
-    def rate(batch: int, step) -> float:
+    def rate(batch: int, step: Callable[[torch.Tensor], object]) -> float:
         images = torch.rand(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         seconds = []
         for _ in range(6):
@@ -41,14 +46,20 @@ def measure(keep: bool) -> tuple[float, float]:
     return inference, rate(32, lambda images: network(images).mean().backward())
 
 
-def main() -> None:
+def main() -> int:
     """Prints medians and ratios."""
-    if sys.argv[1:2] == ["--one"]:
-        print(*measure(sys.argv[2] == "keep"))
-        return
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    rates: dict[str, list[list[float]]] = {"default": [], "keep": []}
-    for _ in range(rounds):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS, help="processes per setting")
+    # What each process is started with.
+    parser.add_argument("--one", choices=[DEFAULT, KEEP], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(*measure(options.one == KEEP))
+        return 0
+    rates: dict[str, list[list[float]]] = {DEFAULT: [], KEEP: []}
+    for _ in range(options.rounds):
         for setting, results in rates.items():
             out = subprocess.run(
                 [sys.executable, "-m", "benchmarks.allocator", "--one", setting],
@@ -59,11 +70,13 @@ def main() -> None:
             results.append([float(value) for value in out.stdout.split()])
     median = {setting: np.median(results, axis=0) for setting, results in rates.items()}
     for column, name in enumerate(("inference, batch 64", "training, batch 32")):
-        before, after = median["default"][column], median["keep"][column]
+        before, after = median[DEFAULT][column], median[KEEP][column]
         print(
-            f"{name}: default {before:.0f} images/s, freed memory kept {after:.0f} images/s, ratio {after / before:.2f}"
+            f"{name}: default {before:.0f} images/s, freed memory kept {after:.0f} images/s, "
+            f"ratio {after / before:.2f}"
         )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,13 +1,17 @@
-"""MTCNN over batches: our cascade against facenet-pytorch's loop on the same photos: `python -m benchmarks.cascade PHOTOS [PHOTOS ...]`.
+"""Measure MTCNN over batches: our cascade against facenet-pytorch's loop on the same photos.
 
-The photos must be of one size. Both run in turn, five rounds; prints the medians, their ratio and the largest difference of a landmark.
-Then likewise the aligner with and without leaving out the finest levels, and how many faces that moves.
+python -m benchmarks.cascade PHOTO [PHOTO ...]
+
+The photos must all have one size. Both run in turn, five rounds; printed are the median speeds,
+their ratio and the largest difference between landmarks. Then the same for the aligner with and
+without skipping the pyramid's finest levels, and how many faces the skipping moves.
 """
 
 import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from unittest.mock import patch
 
 import numpy as np
@@ -15,6 +19,8 @@ import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import detect_face
 
+from kryptonite.cli.process import configure_process
+from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.images import read_rgb
 from kryptonite.detection.aligner import Aligner, AlignerConfig
@@ -22,35 +28,52 @@ from kryptonite.detection.cascade import Cascade
 from kryptonite.detection.faces import AlignedFaces
 
 BATCH, ROUNDS = 32, 5
+MIN_FACES = (40, 20)  # the aligner's first and second pass
+
+Faces = list[tuple[np.ndarray, np.ndarray]]  # per photo, boxes and landmarks
 
 
 def main() -> int:
-    """Measures at the smallest faces of both passes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photos", nargs="+")
+    """Prints a line per smallest face, and one for the aligner."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO")
     photos = np.stack([read_rgb(path) for path in parser.parse_args().photos])
-    batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
+    compare_cascades(photos)
+    # The commands run the aligner with this allocator; the loops above ran with the default one.
+    configure_process()
+    compare_levels(photos)
+    return 0
+
+
+def compare_cascades(photos: np.ndarray) -> None:
+    """Prints speeds and differences of the two cascades.
+
+    Args:
+        photos: uint8 N×H×W×3, RGB.
+    """
     cpu = torch.device("cpu")
-    oracle, ours = MTCNN(keep_all=True), Cascade(cpu)
+    reference, ours = MTCNN(keep_all=True), Cascade(cpu)
 
     @torch.inference_mode()
-    def theirs(batch: np.ndarray, min_face: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        networks = oracle.pnet, oracle.rnet, oracle.onet
+    def theirs(batch: np.ndarray, min_face: int) -> Faces:
+        networks = reference.pnet, reference.rnet, reference.onet
         boxes, points = detect_face(
-            batch, min_face, *networks, oracle.thresholds, oracle.factor, cpu
+            batch, min_face, *networks, reference.thresholds, reference.factor, cpu
         )
         return list(zip(boxes, points, strict=True))
 
-    for min_face in (40, 20):
-        seconds = {theirs: [], ours: []}
-        found = {}
-        for _ in range(ROUNDS):
-            for way, taken in seconds.items():
-                began = time.perf_counter()
-                found[way] = [face for batch in batches for face in way(batch, min_face)]
-                taken.append(time.perf_counter() - began)
-        other, mine = (statistics.median(taken) for taken in seconds.values())
-        pairs = list(zip(found[theirs], found[ours], strict=True))
+    def over_all(cascade: Callable[[np.ndarray, int], Faces], min_face: int) -> Callable[[], Faces]:
+        return lambda: [
+            face for batch in chunked(photos, BATCH) for face in cascade(batch, min_face)
+        ]
+
+    for min_face in MIN_FACES:
+        (their_seconds, expected), (our_seconds, found) = _alternate(
+            over_all(theirs, min_face), over_all(ours, min_face)
+        )
+        pairs = list(zip(expected, found, strict=True))
         differing = sum(len(a) != len(b) for (a, _), (b, _) in pairs)
         apart = max(
             (
@@ -61,32 +84,48 @@ def main() -> int:
             default=0,
         )
         print(
-            f"min_face {min_face}: {len(photos)} photos of {photos.shape[1]}x{photos.shape[2]}, facenet-pytorch {len(photos) / other:.1f} "
-            f"images/s, ours {len(photos) / mine:.1f}, ratio {other / mine:.2f}, other number of faces in {differing}, "
-            f"landmarks apart {apart:.1e} pixels"
+            f"min_face {min_face}: {len(photos)} photos of {photos.shape[1]}x{photos.shape[2]}, "
+            f"facenet-pytorch {len(photos) / their_seconds:.1f} images/s, "
+            f"ours {len(photos) / our_seconds:.1f}, ratio {their_seconds / our_seconds:.2f}, "
+            f"number of faces differs in {differing}, landmarks apart {apart:.1e} pixels"
         )
+
+
+def compare_levels(photos: np.ndarray) -> None:
+    """Prints what skipping the pyramid's finest levels gains the aligner.
+
+    Args:
+        photos: uint8 N×H×W×3, RGB.
+    """
     aligner = Aligner(AlignerConfig(device="cpu"), [CropTemplate()])
 
-    def fast() -> AlignedFaces:
+    def skipping() -> AlignedFaces:
         return aligner(list(photos))
 
-    def whole() -> AlignedFaces:
-        with patch(
-            "kryptonite.detection.aligner._LARGE", 0.01
-        ):  # no level is too fine for a hundredth of the photo
+    def all_levels() -> AlignedFaces:
+        # No level is too fine for a face of a hundredth of the photo.
+        with patch("kryptonite.detection.aligner._LARGE", 0.01):
             return aligner(list(photos))
 
-    seconds, found = {whole: [], fast: []}, {}
+    (all_seconds, expected), (seconds, found) = _alternate(all_levels, skipping)
+    moved = int((np.abs(expected.landmarks - found.landmarks).max((1, 2)) > 0.01).sum())
+    print(
+        f"aligner: all levels {len(photos) / all_seconds:.1f} images/s, "
+        f"ours {len(photos) / seconds:.1f}, ratio {all_seconds / seconds:.2f}, "
+        f"faces moved {moved}"
+    )
+
+
+def _alternate(*ways: Callable) -> list[tuple]:
+    """Runs each way in turn, `ROUNDS` times; returns its median seconds and its last result."""
+    seconds: list[list[float]] = [[] for _ in ways]
+    results = [None] * len(ways)
     for _ in range(ROUNDS):
-        for way, taken in seconds.items():
+        for number, way in enumerate(ways):
             began = time.perf_counter()
-            found[way] = way()
-            taken.append(time.perf_counter() - began)
-    other, mine = (statistics.median(taken) for taken in seconds.values())
-    moved = int((np.abs(found[whole].landmarks - found[fast].landmarks).max((1, 2)) > 0.01).sum())
-    speeds = f"all levels {len(photos) / other:.1f} images/s, ours {len(photos) / mine:.1f}, ratio {other / mine:.2f}"
-    print(f"aligner: {speeds}, faces moved {moved}")
-    return 0
+            results[number] = way()
+            seconds[number].append(time.perf_counter() - began)
+    return list(zip(map(statistics.median, seconds), results, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""What `make_submission.py` costs as the list grows: `python -m benchmarks.scaling [--run runs/demo] [--engine torch]` after `make demo`.
+"""Measure what `make_submission.py` costs as the list of pairs grows.
 
-Whole processes from an empty crop cache, each list in files of its own: in the first table their contents are those of the demo's test
-photos over and over, in the second no content is twice. Start-up is a list of one pair, so that it ends with the first batch.
+python -m benchmarks.scaling [--run runs/demo] [--engine torch]
+
+Needs the run that `make demo` leaves. Times whole processes that start from an empty crop cache.
+Each list has files of its own: in the first table they repeat the contents of the demo's test
+photos, in the second no content occurs twice. The time for one pair is almost all start-up.
 """
 
 import argparse
@@ -20,7 +23,15 @@ RECURRING, DISTINCT, STARTS = (1_000, 10_000, 100_000), (1_000, 10_000), 5
 
 
 def write_list(folder: Path, photos: list[Path], count: int, distinct: bool) -> None:
-    """Writes test.csv and two files for each of `count` pairs; a JPEG may have bytes after its end, which make contents differ."""
+    """Writes test.csv and two files for each pair.
+
+    Args:
+        folder: Created; the root of the data.
+        photos: JPEG files whose contents are repeated.
+        count: Number of pairs.
+        distinct: Whether to make every content different. Decoders ignore what follows the end of
+            a JPEG, so a few bytes appended there do.
+    """
     (folder / "data").mkdir(parents=True)
     rows = ["label,path,split"]
     for number, photo in enumerate(islice(cycle(photos), 2 * count)):
@@ -34,68 +45,69 @@ def write_list(folder: Path, photos: list[Path], count: int, distinct: bool) -> 
 
 
 def submit(run: str, folder: Path, engine: str, cache: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of one process."""
-    places = [
-        "--run",
-        run,
-        "--data_root",
-        str(folder),
-        "--cache",
-        str(cache),
-        "--out",
-        str(folder / "s.csv"),
-        "--engine",
-        engine,
-    ]
+    """Scores a list in a process of its own; returns its seconds and peak memory in MiB."""
+    options = {
+        "--run": run,
+        "--data_root": folder,
+        "--cache": cache,
+        "--out": folder / "s.csv",
+        "--engine": engine,
+    }
+    words = [str(word) for option in options.items() for word in option]
     began = perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "make_submission.py", *places], stdout=subprocess.DEVNULL
+        [sys.executable, "make_submission.py", *words], stdout=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"scaling.py: make_submission.py failed on {folder}")
-    return perf_counter() - began, usage.ru_maxrss / (
-        1024 if sys.platform.startswith("linux") else 1024**2
-    )
+    units_per_mib = 1024 if sys.platform.startswith("linux") else 1024**2
+    return perf_counter() - began, usage.ru_maxrss / units_per_mib
 
 
-def main() -> None:
+def main() -> int:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", default="runs/demo", help="folder of the demo's run")
     parser.add_argument(
         "--engine",
         default="auto",
-        help="as make_submission.py takes it; auto is ONNX Runtime after export.py",
+        help="as for make_submission.py; auto is ONNX Runtime once `kryptonite export` has run",
     )
-    arguments = parser.parse_args()
-    found = sorted((Path(arguments.run) / "data-root/data/test_public/images").rglob("*.jpg"))
+    options = parser.parse_args()
+    found = sorted((Path(options.run) / "data-root/data/test_public/images").rglob("*.jpg"))
     if not found:
-        sys.exit(f"scaling.py: {arguments.run}: holds no demo; `make demo` makes one")
+        sys.exit(f"scaling.py: {options.run}: holds no demo; `make demo` makes one")
     photos = list({sha256_file(path): path for path in found}.values())
-    # Beside the data, so that files can be linked.
-    with tempfile.TemporaryDirectory(dir=arguments.run) as folder:
+    # Hard links need the folder to be on the photos' file system.
+    with tempfile.TemporaryDirectory(dir=options.run) as folder:
         one = Path(folder) / "one"
         write_list(one, photos, 1, distinct=False)
         starts = [
-            submit(arguments.run, one, arguments.engine, one / f"cache-{turn}")[0]
+            submit(options.run, one, options.engine, one / f"cache-{turn}")[0]
             for turn in range(STARTS)
         ]
         print(f"one pair: {statistics.median(starts):.1f} s (median of {STARTS})")
-        for kind, counts in (("contents recur", RECURRING), ("every content distinct", DISTINCT)):
-            print(f"{kind}\n{'pairs':>8}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
+        for title, counts, distinct in (
+            ("contents recur", RECURRING, False),
+            ("every content distinct", DISTINCT, True),
+        ):
+            print(f"{title}\n{'pairs':>8}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
             before = None
             for count in counts:
-                place = Path(folder) / f"{count}-{kind[0]}"
-                write_list(place, photos, count, kind.startswith("every"))
-                seconds, memory = submit(arguments.run, place, arguments.engine, place / "cache")
+                root = Path(folder) / f"{count}-{'distinct' if distinct else 'recurring'}"
+                write_list(root, photos, count, distinct)
+                seconds, memory = submit(options.run, root, options.engine, root / "cache")
                 ratios = (seconds / before[0], memory / before[1]) if before else (1.0, 1.0)
                 print(
                     f"{count:8,}{seconds:10.1f}{ratios[0]:8.2f}{memory:10.0f}{ratios[1]:8.2f}",
                     flush=True,
                 )
                 before = seconds, memory
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,27 +1,39 @@
-"""Where the time goes, stage by stage."""
+"""Measure where the time goes, stage by stage."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
-Watched = tuple[Any, str, str]  # an object, a callable of it, and the stage that it belongs to
+
+class Watched(NamedTuple):
+    """A callable whose time counts towards a stage.
+
+    Args:
+        owner: The object, class or module that has the callable.
+        name: The callable's name there.
+        stage: The stage its time counts towards.
+    """
+
+    owner: Any
+    name: str
+    stage: str
 
 
 class Stages:
-    """Seconds by stage, each without those that run inside it."""
+    """Seconds per stage, each without the stages that run inside it."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
         self._inner = [0.0]
 
     def add(self, stage: str, seconds: float) -> None:
-        """Counts some seconds."""
+        """Adds to a stage's seconds."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def timed(self, stage: str, call: Callable) -> Callable:
-        """Gives the call with its time counted."""
+        """Wraps a callable so that its time counts towards a stage."""
 
         def run(*args, **kwargs):
             self._inner.append(0.0)
@@ -37,7 +49,7 @@ class Stages:
 
     @contextmanager
     def watching(self, watched: Sequence[Watched]) -> Iterator[None]:
-        """Counts what these calls take within, in this thread."""
+        """Times these callables within the block; all of them must run in this thread."""
         with ExitStack() as stack:
             for owner, name, stage in watched:
                 stack.enter_context(

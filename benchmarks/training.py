@@ -1,7 +1,10 @@
-"""Where training's time goes, and what cached crops save: `python -m benchmarks.training [--run runs/demo]` after `make demo`.
+"""Measure where training's time goes, and what caching the crops saves.
 
-Trains the detector of a run anew, for one epoch on some of its people: once from the crops in the cache, once with a reader that decodes
-and aligns a photo whenever it is asked for, as a loop without a cache does each epoch. Both in turn; medians of images/s.
+python -m benchmarks.training [--run runs/demo]
+
+Needs the run that `make demo` leaves. Trains its detector anew, for one epoch on some of its
+identities: once from the cached crops, once with a reader that decodes and aligns a photo each time
+it is read, as a loop without a cache does every epoch. Both in turn; medians of images/s.
 """
 
 import argparse
@@ -15,52 +18,56 @@ from time import perf_counter
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jsonargparse import auto_cli
 
 from benchmarks.stages import Stages, Watched
+from kryptonite.cli.configuration import read_run_config
+from kryptonite.cli.process import configure_process
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.images import read_rgb
 from kryptonite.liveness.forgeries import ForgedCrops
-from kryptonite.liveness.train import DetectorModule, train_detector
+from kryptonite.liveness.train import DetectorModule, LivenessInputs, train_detector
 from kryptonite.nn.train.augment import Augment
 from kryptonite.nn.train.datasets import CropDataset
-from kryptonite.runs.config import RunConfig
-from kryptonite.runs.stages import prepare_training_data
+from kryptonite.nn.train.job import TrainingJob
+from kryptonite.runs.data import prepare_training_data
+from kryptonite.runs.run_dir import RunDir
 
-WATCHED: list[Watched] = [
-    (ForgedCrops, "__getitem__", "read"),
-    (CropDataset, "__getitem__", "read"),
-    (Augment, "forward", "augment"),
-    (DetectorModule, "training_step", "forward"),
-    (DetectorModule, "validation_step", "forward"),
-    (torch.Tensor, "backward", "backward"),
-    (torch.optim.AdamW, "step", "step"),
-    (pl.Trainer, "fit", "rest"),
+WATCHED = [
+    Watched(ForgedCrops, "__getitem__", "read"),
+    Watched(CropDataset, "__getitem__", "read"),
+    Watched(Augment, "forward", "augment"),
+    Watched(DetectorModule, "training_step", "forward"),
+    Watched(DetectorModule, "validation_step", "forward"),
+    Watched(torch.Tensor, "backward", "backward"),
+    Watched(torch.optim.AdamW, "step", "step"),
+    Watched(pl.Trainer, "fit", "rest"),
 ]
 
 
 def main() -> int:
-    """Prints a line per way and the ratio; gives the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="runs/demo")
-    parser.add_argument("--people", type=int, default=20, help="training people taken")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    """Prints a line per way to read, and the ratio; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", default="runs/demo", help="folder of the demo's run")
+    parser.add_argument("--people", type=int, default=20, help="identities taken of each split")
+    parser.add_argument("--rounds", type=int, default=3, help="trainings per way to read")
+    options = parser.parse_args()
+    configure_process()
     try:
-        config = auto_cli(
-            RunConfig, as_positional=False, args=["--config", f"{arguments.run}/config.yaml"]
-        )
+        run = RunDir(Path(options.run))
+        run.check_finished()
+        config = read_run_config(run.config)
         data = prepare_training_data(config)
     except KryptoniteError as error:
         print(f"training.py: {error}", file=sys.stderr)
         return 2
     liveness = replace(config.liveness, fit=replace(config.liveness.fit, epochs=1, workers=0))
     train, val = (
-        frame[frame["label"].isin(frame["label"].unique()[: arguments.people])].reset_index(
-            drop=True
-        )
+        frame[frame["label"].isin(frame["label"].unique()[: options.people])].reset_index(drop=True)
         for frame in (data.train, data.val)
     )
+    inputs = LivenessInputs.select(train, val)
     path_of = dict(zip([*train["key"], *val["key"]], [*train["path"], *val["path"]], strict=True))
 
     def decode_and_align(key: str) -> np.ndarray:
@@ -73,28 +80,29 @@ def main() -> int:
     stages = {way: Stages() for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(arguments.rounds):
+        for turn in range(options.rounds):
             for way, read in ways.items():
+                job = TrainingJob(read, Path(folder) / f"{turn} {way}", way)
                 began = perf_counter()
                 with stages[way].watching(WATCHED):
-                    train_detector(liveness, train, val, read, Path(folder) / f"{turn} {way}", way)
+                    train_detector(liveness, inputs, job)
                 seconds[way].append(perf_counter() - began)
-    threads = torch.get_num_threads()
+    # The initial weights are validated too, hence every validation image is read twice.
+    read_images = len(train) + 2 * len(val)
     print(
-        f"{len(train)} training and {2 * len(val)} validation images, {arguments.rounds} rounds of one epoch, {threads} threads"
+        f"{len(train)} training and {2 * len(val)} validation images, "
+        f"{options.rounds} rounds of one epoch, {torch.get_num_threads()} threads"
     )
-    speed = {
-        way: (len(train) + 2 * len(val)) / statistics.median(taken)
-        for way, taken in seconds.items()
-    }
+    speed = {way: read_images / statistics.median(taken) for way, taken in seconds.items()}
     for way, spent in stages.items():
         total = sum(spent.seconds.values())
-        share = sum(spent.seconds[stage] for stage in ("forward", "backward", "step")) / total
+        fraction = sum(spent.seconds[stage] for stage in ("forward", "backward", "step")) / total
         print(
-            f"{way}: {speed[way]:.1f} images/s; forward, backward and step {share:.1%}; seconds of all rounds: {spent}"
+            f"{way}: {speed[way]:.1f} images/s; forward, backward and step {fraction:.1%}; "
+            f"seconds of all rounds: {spent}"
         )
-    cached, anew = speed.values()
-    print(f"ratio {cached / anew:.1f}")
+    cached, uncached = speed.values()
+    print(f"ratio {cached / uncached:.1f}")
     return 0
 
 

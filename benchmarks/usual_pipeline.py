@@ -1,7 +1,9 @@
-"""The usual way to score pairs, written plainly as the baseline of `benchmarks/throughput.py`.
+"""The usual way to score pairs, written plainly: the baseline of `benchmarks/throughput.py`.
 
-Every pair's two photos are processed anew, one at a time: facenet-pytorch's MTCNN with its smallest face of 20 pixels, the float32 networks
-of the run at a batch of one, then the run's own comparer and fusion. Networks, weights, templates and fusion are those of `pipeline.py`.
+Each pair's two photos are processed anew, one at a time: facenet-pytorch's MTCNN with a smallest
+face of 20 pixels, the run's float32 networks at a batch of one, then the run's own differential
+detector and fusion. Networks, weights, templates and fusion are those of
+`kryptonite.inference.pipeline`.
 """
 
 from time import perf_counter
@@ -16,7 +18,9 @@ from kryptonite.core.crops import Crops
 from kryptonite.core.images import decode_rgb, read_bytes
 from kryptonite.detection.aligner import centre, choose_face, leaves
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
-from kryptonite.fusion.fuse import Evidence
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.inference.evidence import pair_evidence
+from kryptonite.inference.extractor import CropFeatures
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.recognition.differential.features import FeatureMaps
 
@@ -25,56 +29,63 @@ class UsualPipeline:
     """Scores pairs one by one.
 
     Args:
-        pipeline: Lends its networks, comparer and fusion; not its aligner nor its cache.
-        passes: Look for the face in the aligner's passes (two smallest sizes, then in the padded photo where its box leaves the photo),
-            still one photo at a time by facenet-pytorch. For comparing errors: with it both see the same crops of photos that are not
-            shrunk for the search.
+        pipeline: Provides networks, differential detector and fusion, but not its aligner and not
+            its cache.
+        passes: Searches for the face in the aligner's passes: with its two smallest sizes, then in
+            the padded photo where the box leaves the photo. It still does so one photo at a time
+            with facenet-pytorch. This is for comparing errors: both pipelines then see the same
+            crops of photos that are not shrunk for the search.
+
+    Attributes:
+        stages: Seconds by stage over all calls.
     """
 
     def __init__(self, pipeline: Pipeline, passes: bool = False):
         self._pipeline, self._passes = pipeline, passes
-        self._mtcnn = MTCNN(keep_all=True, device=pipeline.recogniser.device)
-        self.stages = Stages()  # of all calls
+        self._mtcnn = MTCNN(keep_all=True, device=pipeline.extractor.recogniser.device)
+        self.stages = Stages()
 
     def score(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Scores pairs of readable photos with columns path_a and path_b: float32, N."""
+        """Scores pairs of readable photos: float32, N.
+
+        Args:
+            pairs: Columns path_a, path_b; N rows.
+        """
         return np.array(
             [self._pair(pair.path_a, pair.path_b) for pair in pairs.itertuples()], np.float32
         )
 
     def _pair(self, *paths: str) -> float:
-        (one, other), perceptions, (odds_a, odds_b) = zip(
-            *(self._look(path) for path in paths), strict=True
-        )
+        embeddings, maps, log_odds = zip(*(self._extract(path) for path in paths), strict=True)
         began = perf_counter()
-        seen = FeatureMaps.joined(perceptions) if self._pipeline.comparer else None
-        comparison = self._pipeline.compare(seen, np.array([0]), np.array([1]))
-        score = self._pipeline.verifier.fuser.score(
-            Evidence((one * other).sum(1), odds_a, odds_b, comparison)
-        )
+        differential = self._pipeline.differential
+        joined = FeatureMaps.joined(maps) if differential else None
+        features = CropFeatures(np.concatenate(embeddings), np.concatenate(log_odds), joined)
+        evidence = pair_evidence(features, differential, np.array([0]), np.array([1]))
+        score = self._pipeline.verifier.fuser.score(Evidence.of(evidence))
         self._count("fuse", began)
         return float(score[0])
 
-    def _look(self, path: str) -> tuple[np.ndarray, FeatureMaps | None, np.ndarray]:
+    def _extract(self, path: str) -> tuple[np.ndarray, FeatureMaps | None, np.ndarray]:
         began = perf_counter()
         photo = decode_rgb(read_bytes(path), path)
         began = self._count("decode", began)
         points = self._landmarks(photo)
         began = self._count("detect", began)
-        recogniser, detector = self._pipeline.recogniser, self._pipeline.detector
+        extractor = self._pipeline.extractor
         crops = []
-        for template in (recogniser.spec.template, detector.spec.template):
+        for template in (extractor.recogniser.spec.template, extractor.detector.spec.template):
             matrix = estimate_similarity(points, template_points(template))
             crops.append(Crops(warp(photo, matrix, template.size)[None], template))
         began = self._count("align", began)
-        embedding, perception = self._pipeline.eyes.see(crops[0])
+        embedding, maps = extractor.embed(crops[0])
         began = self._count("embed", began)
-        log_odds = detector.log_odds(crops[1])
+        log_odds = extractor.detector.log_odds(crops[1])
         self._count("detect synthetic", began)
-        return embedding, perception, log_odds
+        return embedding, maps, log_odds
 
     def _landmarks(self, photo: np.ndarray) -> np.ndarray:
-        config = self._pipeline.aligner.config
+        config = self._pipeline.extractor.cache.aligner.config
         if not self._passes:
             found = self._face(photo, 20)
         else:
@@ -94,7 +105,7 @@ class UsualPipeline:
     def _face(
         self, photo: np.ndarray, min_face: int, shift: int = 0
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Box and landmarks of the subject; `shift` pixels on each side are padding."""
+        """Finds the subject's box and landmarks; `shift` pixels on each side are padding."""
         self._mtcnn.min_face_size = min_face
         boxes, _, points = self._mtcnn.detect(photo, landmarks=True)
         if boxes is None:

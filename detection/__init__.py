@@ -1,1 +1,1 @@
-"""From photos of any size to aligned crops."""
+"""Turns photos of any size into aligned crops."""

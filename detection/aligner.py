@@ -1,4 +1,7 @@
-"""Find one face in each photo and cut the aligned crops (MTCNN: Zhang et al. 2016, as in facenet-pytorch)."""
+"""Find one face in each photo and cut aligned crops.
+
+The face detector is MTCNN (Zhang et al. 2016), as in facenet-pytorch.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,37 +11,42 @@ from typing import Any
 import cv2
 import numpy as np
 
+from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import CropTemplate
+from kryptonite.core.device import choose_device
 from kryptonite.core.errors import ConfigError
-from kryptonite.core.memory import keep_freed_memory
 from kryptonite.detection.cascade import Cascade
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
 from kryptonite.detection.uniform import make_uniform
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
-from kryptonite.nn.model import choose_device
 
-_PIXELS = 2**23  # of a batch, bounds the memory of large photos
-_LARGE = 0.6  # of the shorter side: as large a face is expected at first
-_SURE = 1.7  # a face so many times larger than those not looked for is found the same without their levels of the pyramid
-_REVISION = (
-    1  # raise when the crops of unchanged settings change: old cache entries are then left alone
-)
+_BATCH_PIXELS = 2**23  # bounds the memory of a batch of large photos
+# The first search expects a face of this fraction of the shorter side, or larger.
+_LARGE = 0.6
+# A face this many times larger than the smallest face of a level is found the same without that
+# level.
+_SAFE_RATIO = 1.7
+_REVISION = 1  # bump when crops change under unchanged settings, to ignore old cache entries
 
 
 @dataclass
 class AlignerConfig:
-    """How faces are looked for.
+    """Settings of the face search.
 
     Args:
-        min_face: Smallest face of the first pass, in pixels of the image as it is searched.
+        min_face: Smallest face of the first pass, in pixels of the image as searched.
         retry_min_face: Smallest face of the second pass, on images where the first found none.
-        pad: Added on each side, as a fraction of the longer side, for photos in which no face was found or its box leaves the photo.
-        search_side: Photos are searched at this size of the longer side at most; crops are cut from the full photo.
-        batch_size: Images per batch of the detector.
+        pad: Border on each side, as a fraction of the longer side, for photos in which no face was
+            found or its box leaves the photo.
+        search_side: Longer side, in pixels, to which photos are shrunk for the search; crops are
+            cut from the full photo.
+        batch_size: Images per batch of the face detector.
         device: `auto`, `cpu` or `cuda`.
-        common_side: Every photo is first brought to this size of its longer side, in pixels; 0 leaves it.
-        common_quality: Every photo is first sent through JPEG of this quality, 1..100; 0 does not. Together they are the cure where
-            `prepare.py` finds that size or compression tell genuine from `k_` images; see `detection.uniform`.
+        common_side: Longer side, in pixels, to which every photo is first resized; 0 keeps the
+            size.
+        common_quality: JPEG quality, 1..100, in which every photo is first encoded; 0 skips this.
+            Use both if `kryptonite prepare` finds that size or compression distinguish genuine
+            from `k_` images; see `detection.uniform`.
     """
 
     min_face: int = 40
@@ -53,7 +61,7 @@ class AlignerConfig:
 
 @dataclass(frozen=True)
 class _Search:
-    """An image prepared for the detector: `canvas` pixels are (image pixels · scale + shift)."""
+    """An image prepared for the search: canvas pixels are image pixels · scale + shift."""
 
     canvas: np.ndarray
     scale: float
@@ -61,31 +69,31 @@ class _Search:
 
 
 class Aligner:
-    """Aligns one face per image; an image in which none is found gives its centre, flagged.
+    """Aligns one face per image; without a face it cuts the centre and says so in the status.
 
     Args:
-        config: How faces are looked for.
+        config: Settings of the face search.
         templates: Crops to cut from every image.
 
     Raises:
-        ConfigError: A common size or quality that cannot be.
+        ConfigError: The common size or quality is out of range.
     """
 
     def __init__(self, config: AlignerConfig, templates: Sequence[CropTemplate]):
         if config.common_side < 0 or not 0 <= config.common_quality <= 100:
             raise ConfigError(
-                f"common_side must be 0 or more and common_quality 0..100, got {config.common_side} and {config.common_quality}"
+                "common_side must be 0 or more and common_quality 0..100, "
+                f"got {config.common_side} and {config.common_quality}"
             )
-        keep_freed_memory()
         self.config = config
         self.templates = list(templates)
         self._cascade = Cascade(choose_device(config.device))
 
     @property
     def search_settings(self) -> dict[str, Any]:
-        """Everything that decides where a face is found, whatever is cut of it; JSON-able."""
+        """All settings that affect where a face is found, whatever is cut; JSON-able."""
         config = self.config
-        # Named only when they do something, so that caches from before there was a cure stay valid.
+        # Absent when off, so that caches older than these settings stay valid.
         common = (
             {"common": [config.common_side, config.common_quality]}
             if config.common_side or config.common_quality
@@ -101,26 +109,23 @@ class Aligner:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what a crop looks like, for cache keys; JSON-able."""
+        """All settings that affect the crops, for cache keys; JSON-able."""
         return {
             **self.search_settings,
             "templates": sorted(template.name for template in self.templates),
         }
 
     def __call__(self, images: Sequence[np.ndarray]) -> AlignedFaces:
-        """Aligns RGB uint8 H×W×3 images of any sizes; the result does not depend on what else is in the batch."""
-        photos, images = (
-            images,
-            [
-                make_uniform(image, self.config.common_side, self.config.common_quality)
-                for image in images
-            ],
-        )
+        """Aligns RGB uint8 H×W×3 images of any sizes, each independently of the others."""
+        config = self.config
+        photos = images
+        images = [
+            make_uniform(photo, config.common_side, config.common_quality) for photo in photos
+        ]
         landmarks = np.zeros((len(images), 5, 2), np.float32)
         boxes = np.zeros((len(images), 4), np.float32)
         confidence = np.zeros(len(images), np.float32)
         status = [CENTRE_CROP] * len(images)
-        config = self.config
 
         def search(
             rows: list[int], name: str, min_face: int | None, pad: float, large: bool = False
@@ -131,13 +136,15 @@ class Aligner:
         def missing() -> list[int]:
             return [row for row in range(len(images)) if status[row] == CENTRE_CROP]
 
-        # In most photos one face is so large that the pyramid's finest levels, which cost most, do not change what is found
-        # (`benchmarks/cascade.py` counts; only a face drawn inside a face was seen to).
+        # In most photos one face is so large that the pyramid's finest levels, the most expensive,
+        # do not change the result (counted by `benchmarks/cascade.py`; the only exceptions were
+        # faces drawn inside a face).
         search(missing(), FOUND, config.min_face, 0.0, large=True)
         search(missing(), FOUND, config.min_face, 0.0)
         search(missing(), FOUND_SMALL, config.retry_min_face, 0.0)
-        # MTCNN squeezes what is left of a box that leaves the photo into its input square, so its landmarks come out stretched. Padding
-        # brings the whole box in. Such faces are large, so that only the top of the pyramid has to be searched again.
+        # MTCNN squeezes the visible part of a box that leaves the photo into its square input, so
+        # the landmarks come out stretched. Padding brings in the whole box. Such faces are large,
+        # so only the top of the pyramid is searched again.
         cut = [
             row
             for row, box in enumerate(boxes)
@@ -161,12 +168,13 @@ class Aligner:
             else np.zeros((0, template.size, template.size, 3), np.uint8)
             for template in self.templates
         }
+        # Report positions in pixels of the photo, not of its uniform copy.
         for row, (photo, image) in enumerate(zip(photos, images, strict=True)):
-            back = np.array(
+            ratio = np.array(
                 [photo.shape[1] / image.shape[1], photo.shape[0] / image.shape[0]], np.float32
             )
-            landmarks[row] *= back
-            boxes[row] *= np.tile(back, 2)
+            landmarks[row] *= ratio
+            boxes[row] *= np.tile(ratio, 2)
         return AlignedFaces(crops, landmarks, boxes, confidence, status)
 
     def _search(
@@ -177,11 +185,19 @@ class Aligner:
         pad: float,
         large: bool,
     ) -> dict[int, tuple[np.ndarray, float, np.ndarray]]:
-        """Box, confidence and landmarks of the chosen face, in image pixels, for those of `rows` that have one.
+        """Finds the subject's face in some of the images.
 
-        Without `min_face` only faces that fill at least a quarter of the padded image's shorter side are looked for. With `large`, the
-        pyramid's levels that are too fine for a large face are left out, and only such faces are given as no face of those could take
-        the place of.
+        Args:
+            images: RGB uint8, of any sizes.
+            rows: Indices of the images to search.
+            min_face: Smallest face in pixels of the image as searched; None for a quarter of the
+                padded image's shorter side.
+            pad: Border on each side, as a fraction of the longer side.
+            large: Skips pyramid levels that are too fine for a large face, and leaves out faces to
+                which a face of those levels might have been preferred.
+
+        Returns:
+            Box, confidence and landmarks, in image pixels, by row; rows without a face are missing.
         """
         groups: dict[tuple[int, ...], list[tuple[int, _Search]]] = defaultdict(list)
         for row in rows:
@@ -191,24 +207,26 @@ class Aligner:
         for shape, group in groups.items():
             smallest = min_face or max(self.config.min_face, min(shape[:2]) // 4)
             levels = (
-                np.log(_LARGE * min(shape[:2]) / _SURE / smallest) / -np.log(self._cascade.factor)
+                np.log(_LARGE * min(shape[:2]) / _SAFE_RATIO / smallest)
+                / -np.log(self._cascade.factor)
                 if large
                 else 0
             )
             skip = max(0, int(levels))
             if large and not skip:
                 continue
-            unseen = smallest / self._cascade.factor**skip if large else 0.0
-            batch_size = max(1, min(self.config.batch_size, _PIXELS // (shape[0] * shape[1])))
-            for start in range(0, len(group), batch_size):
-                batch = group[start : start + batch_size]
-                seen = self._cascade(
+            skipped_side = smallest / self._cascade.factor**skip if large else 0.0
+            batch_size = max(1, min(self.config.batch_size, _BATCH_PIXELS // (shape[0] * shape[1])))
+            for batch in chunked(group, batch_size):
+                detected = self._cascade(
                     np.stack([search.canvas for _, search in batch]), smallest, skip
                 )
-                for (row, search), (faces, points) in zip(batch, seen, strict=True):
+                for (row, search), (faces, points) in zip(batch, detected, strict=True):
                     if len(faces):
                         boxes = (faces[:, :4] - search.shift) / search.scale
-                        best = choose_face(boxes, images[row].shape[:2], unseen / search.scale)
+                        best = choose_face(
+                            boxes, images[row].shape[:2], skipped_side / search.scale
+                        )
                         if best is not None:
                             found[row] = (
                                 boxes[best],
@@ -219,26 +237,28 @@ class Aligner:
 
 
 def leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether more than a fiftieth of the box's side lies outside the image on some side."""
+    """Whether the box extends beyond the image by more than a fiftieth of its longer side."""
     slack = 0.02 * max(box[2] - box[0], box[3] - box[1])
     return bool(
         box[0] < -slack or box[1] < -slack or box[2] > shape[1] + slack or box[3] > shape[0] + slack
     )
 
 
-def choose_face(boxes: np.ndarray, shape: tuple[int, int], unseen: float = 0.0) -> int | None:
+def choose_face(boxes: np.ndarray, shape: tuple[int, int], skipped_side: float = 0.0) -> int | None:
     """Picks the subject among several faces: the central one unless another is much larger.
 
-    A face's merit is (side relative to the largest face) − 2·(distance of its centre from the image's, over half the diagonal). Taking the
-    largest blindly names bystanders the subject: 96.3% against 99.3% for the central face on LFW.
+    A face's merit is its side relative to the largest face, minus twice the distance of its centre
+    from the image's centre over half the diagonal. Always taking the largest face picks bystanders
+    (on LFW 96.3%, against 99.3% for the central face).
 
     Args:
         boxes: N×(4 or more), x1, y1, x2, y2 in pixels.
         shape: Height and width of the image.
-        unseen: Side up to which faces were not looked for, in pixels.
+        skipped_side: Side in pixels up to which faces were not searched for.
 
     Returns:
-        Index of the chosen box; None where it is not much larger than `unseen`, or a face not looked for could be chosen in its stead.
+        Index of the chosen box; None if it is not much larger than `skipped_side`, or a face that
+        was not searched for could have been preferred.
     """
     middle = np.array([shape[1], shape[0]]) / 2
     half_diagonal = np.hypot(*middle)
@@ -246,16 +266,21 @@ def choose_face(boxes: np.ndarray, shape: tuple[int, int], unseen: float = 0.0) 
     centres = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2], 1)
     merits = sides / sides.max() - 2 * np.linalg.norm(centres - middle, axis=1) / half_diagonal
     best = int(np.argmax(merits))
-    # A face not looked for lies beside the chosen one, not in it, and so this far from the middle at least.
-    off = max(0.0, float(min(*(middle - boxes[best, :2]), *(boxes[best, 2:4] - middle))))
-    rival = unseen / sides.max() - 2 * off / half_diagonal
-    return best if not unseen or (sides[best] >= _SURE * unseen and merits[best] > rival) else None
+    if not skipped_side:
+        return best
+    # A face that was not searched for lies beside the chosen one, hence at least this far from the
+    # middle.
+    distance = max(0.0, float(min(*(middle - boxes[best, :2]), *(boxes[best, 2:4] - middle))))
+    rival = skipped_side / sides.max() - 2 * distance / half_diagonal
+    certain = sides[best] >= _SAFE_RATIO * skipped_side and merits[best] > rival
+    return best if certain else None
 
 
 def _prepare(image: np.ndarray, search_side: int, pad: float) -> _Search:
-    """Shrinks to `search_side`, pads by `pad`, and fills up to a multiple of 32 so that photos of similar size share a batch.
+    """Shrinks to `search_side`, pads by `pad`, and fills up to a multiple of 32.
 
-    The canvas depends on the image alone, so a photo gives the same face in any batch.
+    Filling up lets photos of similar sizes share a batch. The canvas depends on the image alone, so
+    a photo gives the same face in any batch.
     """
     height, width = image.shape[:2]
     scale = min(1.0, search_side / max(height, width))
@@ -275,7 +300,7 @@ def _prepare(image: np.ndarray, search_side: int, pad: float) -> _Search:
 
 
 def centre(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Box and landmarks of the central square, as if a face filled it as the ArcFace template with a quarter's margin does."""
+    """Box and landmarks of the central square, as if it were a crop of margin 0.25."""
     height, width = image.shape[:2]
     side = min(height, width)
     corner = np.array([(width - side) / 2, (height - side) / 2], np.float32)

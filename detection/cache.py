@@ -1,9 +1,15 @@
-"""Aligned crops on disk, keyed by file content and aligner settings; safe to delete, safe for several processes at once."""
+"""Aligned crops on disk, keyed by file content and aligner settings.
+
+The cache is safe to delete and safe to share between processes.
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,29 +17,50 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.core.files import atomic_path, fingerprint, sha256_bytes
 from kryptonite.core.images import decode_rgb, read_bytes
 from kryptonite.detection.aligner import Aligner
-from kryptonite.detection.faces import UNREADABLE
+from kryptonite.detection.faces import UNREADABLE, AlignedFaces
 
-CHUNK = (
-    256  # images decoded and aligned at a time: bounds memory, leaves the detector whole batches
-)
+CHUNK = 256  # images decoded and aligned at a time: bounds memory, fills the detector's batches
 
 _COLUMNS = ["path", "key", "status", "confidence", "x1", "y1", "x2", "y2"]
+
+
+@dataclass(frozen=True)
+class CachedFaces(AlignedFaces):
+    """Aligned faces with their cache keys.
+
+    Args:
+        keys: N cache keys.
+    """
+
+    keys: list[str]
+
+
+class _Entry(NamedTuple):
+    """One face as stored; `crops` is empty when only its description was read."""
+
+    status: str
+    confidence: float
+    box: np.ndarray
+    landmarks: np.ndarray
+    crops: dict[CropTemplate, np.ndarray]
 
 
 class FaceCache:
     """Aligns every distinct image content once.
 
-    An entry is one safetensors file with the crops of all the aligner's templates, landmarks, box and status. Entries are written under a
-    temporary name and renamed, so that another process never reads half of one; a damaged entry is made again.
+    An entry is one safetensors file with the crops of all the aligner's templates, the landmarks,
+    the box and the status. Entries are written under a temporary name and renamed, so another
+    process never reads half of one. A damaged entry is made again.
 
     Args:
-        folder: Where entries lie; made when missing.
-        aligner: Cuts what is missing; its settings are part of every key.
+        folder: Holds the entries; created when missing.
+        aligner: Cuts missing crops; its settings are part of every key.
     """
 
     def __init__(self, folder: Path, aligner: Aligner):
@@ -42,15 +69,15 @@ class FaceCache:
         self._settings = fingerprint(aligner.settings)[:16]
 
     def ensure(self, paths: Sequence[str], progress: bool = True) -> pd.DataFrame:
-        """Aligns what is not in the cache yet.
+        """Aligns the images that are not in the cache yet.
 
         Args:
             paths: Image files; may repeat.
-            progress: Show a bar when anything takes long.
+            progress: Shows a bar when this takes long.
 
         Returns:
-            One row per path, in order: path, key (empty where unreadable), status, confidence, x1, y1, x2, y2 (box in image pixels). A file
-            that cannot be read is a row with status `unreadable`, never a crop.
+            One row per path, in order: path, key (empty if unreadable), status, confidence, x1, y1,
+            x2, y2 (box in image pixels). An unreadable file has status `unreadable` and no crop.
         """
         rows: list[tuple] = []
         with (
@@ -64,43 +91,100 @@ class FaceCache:
                 file=sys.stderr,
             ) as bar,
         ):
-            for start in range(0, len(paths), CHUNK):
-                chunk = list(paths[start : start + CHUNK])
-                rows += self._chunk(chunk, threads)
+            for chunk in chunked(list(paths), CHUNK):
+                rows += self._ensure_chunk(chunk, threads)
                 bar.update(len(chunk))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
-    def identify(self, paths: Sequence[str]) -> list[str]:
-        """The key of each file by its content, whether or not it is in the cache; empty where the file cannot be read."""
+    def load(
+        self,
+        keys: Sequence[str],
+        contents: Mapping[str, bytes],
+        reread: Callable[[str], bytes] | None = None,
+    ) -> CachedFaces:
+        """Gives crops and descriptions of distinct contents, all held in memory at once.
 
+        Every entry on disk is opened once. Contents without an entry are decoded, aligned together
+        in the order of `keys` and written.
+
+        Args:
+            keys: Distinct keys, as `identify_content` gives them.
+            contents: Undecoded bytes by key, for the keys that have no entry.
+            reread: Gives the bytes for a key whose entry is damaged or gone.
+
+        Returns:
+            Faces in the order of `keys`; contents that cannot be decoded are omitted.
+
+        Raises:
+            DataError: An entry is damaged or gone, and there is no `reread`.
+        """
         with ThreadPoolExecutor() as threads:
-            return list(threads.map(lambda path: self._identify(path)[0], paths))
+            entries = self._collect(keys, contents, reread or self._refuse, threads, crops=True)
+        faces = list(entries.values())
+        return CachedFaces(
+            crops={
+                template: np.stack([face.crops[template] for face in faces])
+                if faces
+                else np.zeros((0, template.size, template.size, 3), np.uint8)
+                for template in self.aligner.templates
+            },
+            landmarks=_stacked([face.landmarks for face in faces], (5, 2)),
+            boxes=_stacked([face.box for face in faces], (4,)),
+            confidence=np.array([face.confidence for face in faces], np.float32),
+            status=[face.status for face in faces],
+            keys=list(entries),
+        )
+
+    def identify_content(self, path: str) -> tuple[str, bytes]:
+        """Key and content of a file; both empty if it cannot be read."""
+        try:
+            content = read_bytes(path)
+        except ImageReadError:
+            return "", b""
+        return f"{sha256_bytes(content)[:40]}-{self._settings}", content
+
+    def identify(self, paths: Sequence[str]) -> list[str]:
+        """Key of each file, cached or not; empty if the file cannot be read."""
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(lambda path: self.identify_content(path)[0], paths))
+
+    def has(self, key: str) -> bool:
+        """Whether an entry of this key is on disk; it may be damaged."""
+        return self._file(key).exists()
 
     def read(self, key: str, template: CropTemplate) -> np.ndarray:
         """Reads one crop: uint8, S×S×3, RGB.
 
         Raises:
-            DataError: There is no such entry; the cache was deleted since `ensure`.
+            DataError: The entry is gone: the cache was deleted since `ensure`.
         """
         return self._tensor(key, template.name)
 
     def read_batch(self, keys: Sequence[str], template: CropTemplate) -> Crops:
-        """Reads several crops."""
+        """Reads several crops.
+
+        Raises:
+            DataError: An entry is gone.
+        """
         if not len(keys):
             return Crops(np.zeros((0, template.size, template.size, 3), np.uint8), template)
         return Crops(np.stack([self.read(key, template) for key in keys]), template)
 
     def read_landmarks(self, keys: Sequence[str]) -> np.ndarray:
-        """Reads the landmarks found in several images: float32, N×5×2, in pixels of the image.
+        """Reads the landmarks of several images: float32, N×5×2, in pixels of the image.
 
         Raises:
-            DataError: As `read`.
+            DataError: An entry is gone.
         """
-        return (
-            np.stack([self._tensor(key, "landmarks") for key in keys])
-            if len(keys)
-            else np.zeros((0, 5, 2), np.float32)
-        )
+        return _stacked([self._tensor(key, "landmarks") for key in keys], (5, 2))
+
+    @staticmethod
+    def content_of(key: str) -> str:
+        """The part of a key that identifies the file's content, whatever the aligner's settings."""
+        return key.partition("-")[0]
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"
 
     def _tensor(self, key: str, name: str) -> np.ndarray:
         try:
@@ -111,40 +195,71 @@ class FaceCache:
                 f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again"
             ) from error
 
-    def _identify(self, path: str) -> tuple[str, bytes]:
-        """Key and content of a file; both empty where it cannot be read."""
+    def _refuse(self, key: str) -> bytes:
+        raise DataError(f"{self._file(key)}: damaged or gone from the cache; run the command again")
+
+    def _ensure_chunk(self, paths: list[str], threads: ThreadPoolExecutor) -> list[tuple]:
+        """Rows of `ensure` for one chunk of paths."""
+
+        def identify(path: str) -> tuple[str, bytes | None]:
+            key, content = self.identify_content(path)
+            # Bytes that have an entry need not stay in memory.
+            return key, content if key and not self.has(key) else None
+
+        identified = list(threads.map(identify, paths))
+        path_of = dict(zip((key for key, _ in identified), paths, strict=True))
+        path_of.pop("", None)
+        contents = {key: content for key, content in identified if content is not None}
+        entries = self._collect(
+            list(path_of), contents, lambda key: read_bytes(path_of[key]), threads, crops=False
+        )
+        blank = (UNREADABLE, 0.0, *[float("nan")] * 4)
+        return [
+            (path, key, entries[key].status, entries[key].confidence, *map(float, entries[key].box))
+            if key in entries
+            else (path, "", *blank)
+            for path, (key, _) in zip(paths, identified, strict=True)
+        ]
+
+    def _collect(
+        self,
+        keys: Sequence[str],
+        contents: Mapping[str, bytes],
+        reread: Callable[[str], bytes],
+        threads: ThreadPoolExecutor,
+        crops: bool,
+    ) -> dict[str, _Entry]:
+        """Entries of distinct keys, in order, without those that cannot be decoded."""
+        stored = [key for key in keys if key not in contents]
+        opened = dict(
+            zip(stored, threads.map(partial(self._open, crops=crops), stored), strict=True)
+        )
+        missing = {key: contents[key] for key in keys if key in contents}
+        missing |= {key: reread(key) for key, entry in opened.items() if entry is None}
+        entries = {**opened, **self._align(missing, threads)}
+        return {key: entries[key] for key in keys if entries.get(key) is not None}
+
+    def _open(self, key: str, crops: bool) -> _Entry | None:
+        """Reads an entry, with or without its crops; None when it is damaged or gone."""
         try:
-            content = read_bytes(path)
-        except ImageReadError:
-            return "", b""
-        return f"{sha256_bytes(content)[:40]}-{self._settings}", content
+            with safe_open(self._file(key), framework="np") as entry:
+                return _Entry(
+                    entry.metadata()["status"],
+                    float(entry.get_tensor("confidence")[0]),
+                    entry.get_tensor("box"),
+                    entry.get_tensor("landmarks"),
+                    {
+                        template: entry.get_tensor(template.name)
+                        for template in (self.aligner.templates if crops else ())
+                    },
+                )
+        except (OSError, SafetensorError):
+            return None
 
-    @staticmethod
-    def content_of(key: str) -> str:
-        """The part of a key that stands for the file's content, whatever the aligner makes of it."""
-        return key.partition("-")[0]
-
-    def _file(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.safetensors"
-
-    def _chunk(self, paths: list[str], threads: ThreadPoolExecutor) -> list[tuple]:
-        contents: dict[str, bytes] = {}
-
-        def identify(path: str) -> str:
-            key, content = self._identify(path)
-            if key and key not in known and not self._file(key).exists():
-                contents[key] = content
-            return key
-
-        known: dict[str, tuple] = {}
-        keys = list(threads.map(identify, paths))
-        for key in dict.fromkeys(keys):
-            if key and key not in contents:
-                entry = self._describe(key)
-                if entry is None:
-                    contents[key] = read_bytes(paths[keys.index(key)])
-                else:
-                    known[key] = entry
+    def _align(
+        self, contents: Mapping[str, bytes], threads: ThreadPoolExecutor
+    ) -> dict[str, _Entry | None]:
+        """Decodes, aligns and writes contents; None stands for one that cannot be decoded."""
 
         def decode(item: tuple[str, bytes]) -> np.ndarray | None:
             try:
@@ -152,52 +267,38 @@ class FaceCache:
             except ImageReadError:
                 return None
 
-        missing = list(contents.items())
-        decoded = dict(zip(contents, threads.map(decode, missing), strict=True))
-        fresh = {key: image for key, image in decoded.items() if image is not None}
-        if fresh:
-            faces = self.aligner(list(fresh.values()))
-            # Making a file is waiting for the disk, more than anything.
-            list(
-                threads.map(lambda entry: self._write(entry[1], faces, entry[0]), enumerate(fresh))
-            )
-            for row, key in enumerate(fresh):
-                known[key] = (
+        entries: dict[str, _Entry | None] = dict.fromkeys(contents)
+        images = zip(contents, threads.map(decode, contents.items()), strict=True)
+        decoded = {key: image for key, image in images if image is not None}
+        if decoded:
+            faces = self.aligner(list(decoded.values()))
+            for row, key in enumerate(decoded):
+                entries[key] = _Entry(
                     faces.status[row],
                     float(faces.confidence[row]),
-                    *map(float, faces.boxes[row]),
+                    faces.boxes[row],
+                    faces.landmarks[row],
+                    {template: crops[row] for template, crops in faces.crops.items()},
                 )
-        blank = (UNREADABLE, 0.0, *[float("nan")] * 4)
-        return [
-            (path, key, *known[key]) if key in known else (path, "", *blank)
-            for path, key in zip(paths, keys, strict=True)
-        ]
+            # Writing a file is mostly waiting for the disk.
+            list(threads.map(lambda key: self._write(key, entries[key]), decoded))
+        return entries
 
-    def _write(self, key: str, faces, row: int) -> None:
-        tensors = {
-            template.name: np.ascontiguousarray(crops[row])
-            for template, crops in faces.crops.items()
-        }
+    def _write(self, key: str, entry: _Entry) -> None:
+        tensors = {template.name: crop for template, crop in entry.crops.items()}
         tensors |= {
-            "landmarks": faces.landmarks[row],
-            "box": faces.boxes[row],
-            "confidence": faces.confidence[row : row + 1],
+            "landmarks": entry.landmarks,
+            "box": entry.box,
+            "confidence": np.array([entry.confidence], np.float32),
         }
         with atomic_path(self._file(key)) as temporary:
             save_file(
-                {name: tensor.copy() for name, tensor in tensors.items()},
+                {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
                 temporary,
-                metadata={"status": faces.status[row]},
+                metadata={"status": entry.status},
             )
 
-    def _describe(self, key: str) -> tuple | None:
-        """Status, confidence and box of an entry; None when it is damaged."""
-        try:
-            with safe_open(self._file(key), framework="np") as entry:
-                return (
-                    entry.metadata()["status"],
-                    float(entry.get_tensor("confidence")[0]),
-                    *map(float, entry.get_tensor("box")),
-                )
-        except (OSError, SafetensorError):
-            return None
+
+def _stacked(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Stacks arrays of one shape as float32, N×shape."""
+    return np.asarray(arrays, np.float32).reshape(len(arrays), *shape)

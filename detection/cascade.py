@@ -1,7 +1,9 @@
-"""MTCNN's three networks over a batch of equal images (Zhang et al. 2016), with the networks and the box arithmetic of facenet-pytorch.
+"""MTCNN's three networks over a batch of images of one size (Zhang et al. 2016).
 
-facenet-pytorch's own loop resizes candidate after candidate, which is most of its time, and fails on batches in which some image has no
-face. Here all candidates of an image, and its pyramid, are averaged from one table of sums: the same pixels, the same faces.
+Networks and box arithmetic come from facenet-pytorch. Its own loop resizes one candidate at a time,
+which takes most of its time, and fails on batches in which an image has no face. Here all
+candidates of an image, and its pyramid, are averaged from one summed-area table, which gives the
+same pixels and the same faces.
 """
 
 import cv2
@@ -16,15 +18,17 @@ from facenet_pytorch.models.utils.detect_face import (
 )
 from torchvision.ops.boxes import batched_nms
 
-_CELL = 12  # pixels that the first network sees at once
-_BATCH = 64  # candidates at a time; of 512 the last network makes blocks of 140 MB, each of another size, which cut up the heap
+_CELL = 12  # side of the first network's receptive field, in pixels
+# Candidates per forward pass. With 512 the last network allocates blocks of 140 MB of varying size,
+# which fragment the heap.
+_BATCH = 64
 
 
 class Cascade:
     """Finds all faces in images of one size.
 
     Args:
-        device: Where it runs.
+        device: Runs the networks.
     """
 
     def __init__(self, device: torch.device):
@@ -40,15 +44,16 @@ class Cascade:
     def __call__(
         self, images: np.ndarray, min_face: int, skip: int = 0
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Detects.
+        """Detects the faces in each image.
 
         Args:
             images: uint8, N×H×W×3, RGB.
-            min_face: Smallest face in pixels; decides the levels of the pyramid.
-            skip: Levels left out, those of the smallest faces first.
+            min_face: Smallest face in pixels; determines the levels of the pyramid.
+            skip: Number of levels to skip, starting with the finest.
 
         Returns:
-            Of each image its M faces: float32 M×5, x1, y1, x2, y2 in pixels and confidence 0..1; float32 M×5×2 landmarks in pixels.
+            The M faces of each image: float32 M×5, x1, y1, x2, y2 in pixels and confidence 0..1;
+            float32 M×5×2, landmarks in pixels.
         """
         sums = SumTables(images, self._device)
         boxes, rows, crops = sums.crops(*self._proposals(sums, min_face, skip), 24)
@@ -66,7 +71,11 @@ class Cascade:
     def _proposals(
         self, sums: "SumTables", min_face: int, skip: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """First network, on a pyramid: square boxes M×5 and the image each is from; none where faces would be larger than the images."""
+        """Runs the first network on a pyramid.
+
+        Returns:
+            Square boxes, M×5, and the image of each, M; empty if `min_face` exceeds the images.
+        """
         height, width = sums.shape
         parts = [
             (
@@ -93,7 +102,7 @@ class Cascade:
     def _refined(
         self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Second network: those boxes that hold up, moved."""
+        """Runs the second network: drops boxes and moves the others."""
         boxes, rows, regression = self._passed(1, boxes, rows, crops)
         kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
         return rerec(bbreg(boxes[kept], regression[kept])), rows[kept]
@@ -101,7 +110,7 @@ class Cascade:
     def _final(
         self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Third network: faces and their landmarks."""
+        """Runs the third network: gives boxes, the image of each, and landmarks."""
         boxes, rows, regression, points = self._passed(2, boxes, rows, crops)
         sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
         points = points.view(-1, 2, 5).permute(0, 2, 1) * sides + boxes[:, None, :2] - 1
@@ -112,24 +121,30 @@ class Cascade:
     def _passed(
         self, stage: int, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Runs a network on the boxes' crops: of those above its threshold the boxes with its score, the rows, and its other answers."""
+        """Runs a network on the boxes' crops and keeps those above its threshold.
+
+        Returns:
+            Boxes with the network's score, the image of each, and the network's other outputs.
+        """
         parts = [self._networks[stage](part) for part in _normalised(crops).split(_BATCH)]
-        *answers, probability = (torch.cat(part) for part in zip(*parts, strict=True))
+        *outputs, probability = (torch.cat(part) for part in zip(*parts, strict=True))
         score = probability[:, 1]
         passed = score > self._thresholds[stage]
         return (
             torch.cat([boxes[passed, :4], score[passed, None]], 1),
             rows[passed],
-            *(answer[passed] for answer in answers),
+            *(output[passed] for output in outputs),
         )
 
 
 class SumTables:
-    """Averages over rectangles of images by their tables of sums (Crow 1984), as `interpolate(mode="area")` takes them.
+    """Averages over rectangles of images, from summed-area tables (Crow 1984).
+
+    The averages equal those of `interpolate(mode="area")`.
 
     Args:
         images: uint8, N×H×W×3.
-        device: Where the averages are wanted.
+        device: Holds the tables and the averages.
     """
 
     def __init__(self, images: np.ndarray, device: torch.device):
@@ -141,13 +156,14 @@ class SumTables:
         self._sums = torch.from_numpy(sums).to(device)
 
     def shrunk(self, height: int, width: int) -> torch.Tensor:
-        """All images brought to one size: float32 N×3×height×width in 0..255."""
+        """Shrinks all images to one size: float32 N×3×height×width in 0..255."""
         start = torch.zeros(1, dtype=torch.long, device=self._device)
         (top, bottom), (left, right) = (
             _bins(start, start + side, number)
             for side, number in zip(self.shape, (height, width), strict=True)
         )
-        # All images alike: whole lines first, then columns of what is left: fewer places to look up.
+        # All images have the same bins: taking whole lines first, then columns, needs fewer
+        # look-ups.
         bands = self._sums.index_select(1, bottom[0]).sub_(self._sums.index_select(1, top[0]))
         total = bands.index_select(2, right[0]).sub_(bands.index_select(2, left[0]))
         area = (bottom - top)[0, :, None] * (right - left)[0]
@@ -156,20 +172,19 @@ class SumTables:
     def crops(
         self, boxes: torch.Tensor, rows: torch.Tensor, side: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Cuts boxes from images and averages them down (or repeats them up) to one size.
+        """Cuts boxes from images and averages them down (or repeats pixels up) to one size.
 
         Args:
-            boxes: M×5; their parts outside the image are left out, and boxes wholly outside dropped.
-            rows: M, the image of each.
-            side: Of the crops.
+            boxes: M×5, clipped to the image; boxes entirely outside are dropped.
+            rows: M, the image of each box.
+            side: Side of the crops in pixels.
 
         Returns:
-            The boxes and rows left, and their crops, float32 K×3×side×side in 0..255.
+            The remaining boxes and rows, and their crops, float32 K×3×side×side in 0..255.
         """
         height, width = self.shape
-        left, top, right, bottom = (
-            boxes[:, :4].trunc().long().unbind(1)
-        )  # 1-based, the last pixel included
+        # 1-based, the last pixel included.
+        left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)
         left, top, right, bottom = (
             left.clamp(min=1) - 1,
             top.clamp(min=1) - 1,
@@ -182,7 +197,7 @@ class SumTables:
             _bins(top[whole], bottom[whole], side),
             _bins(left[whole], right[whole], side),
         )
-        # As if all images were one, below each other.
+        # Addresses the images as one tall image.
         first = (rows * (height + 1)).int()[:, None]
         crops = self._averages(tuple(edge + first for edge in lines), columns)
         return boxes, rows, crops.permute(0, 3, 1, 2)
@@ -190,7 +205,15 @@ class SumTables:
     def _averages(
         self, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
-        """Averages over the rectangles between M times h lines of all images and M times w columns: float32 M×h×w×3."""
+        """Averages over rectangles between lines of the tall image and columns.
+
+        Args:
+            lines: First and last edges, M×h each.
+            columns: First and last edges, M×w each.
+
+        Returns:
+            float32, M×h×w×3.
+        """
         (top, bottom), (left, right) = lines, columns
         upper, lower = ((edge * (self.shape[1] + 1))[:, :, None] for edge in (top, bottom))
         places = [
@@ -206,7 +229,10 @@ class SumTables:
 
 
 def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """First pixel, and pixel after the last, of each of `number` bins between `start` and `end`; neighbours may share a pixel."""
+    """First pixel, and pixel after the last, of `number` bins between `start` and `end`.
+
+    Neighbouring bins may share a pixel.
+    """
     steps = torch.arange(number, device=start.device)
     length, start = (end - start)[:, None], start[:, None]
     return (start + steps * length // number).int(), (

@@ -1,4 +1,4 @@
-"""From one aligned crop to the crop of another template, without going back to the photo."""
+"""Cut an aligned crop to another template, without the photo."""
 
 import numpy as np
 
@@ -7,12 +7,15 @@ from kryptonite.detection.warp import estimate_similarity, template_points, warp
 
 
 def recrop_matrix(source: CropTemplate, target: CropTemplate) -> np.ndarray:
-    """The scaling and shift from pixels of one template's crop to another's: float64, 2×3."""
+    """Scaling and shift from one template's crop to another's, in pixels: float64, 2×3."""
     return estimate_similarity(template_points(source), template_points(target))
 
 
 def recrop(crops: Crops, target: CropTemplate) -> Crops:
-    """Cuts crops anew; what the source does not show is continued as its mirror image, as `detection.warp.warp` does."""
+    """Cuts crops to another template.
+
+    Beyond the source crop its mirror image continues it, as in `detection.warp.warp`.
+    """
     if crops.template == target:
         return crops
     matrix = recrop_matrix(crops.template, target)
@@ -23,5 +26,5 @@ def recrop(crops: Crops, target: CropTemplate) -> Crops:
 
 
 def widest(templates: list[CropTemplate]) -> CropTemplate:
-    """The template from which all others can be cut: the widest, and the finest of those."""
+    """The template to cut all others from: the one with the widest margin, then the largest."""
     return max(templates, key=lambda template: (template.margin, template.size))

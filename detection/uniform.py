@@ -1,4 +1,7 @@
-"""One size and one compression for every photo, so that neither tells a genuine photo from a generated one."""
+"""Give every photo the same size and compression.
+
+Neither then distinguishes genuine photos from generated ones.
+"""
 
 import io
 
@@ -8,16 +11,17 @@ from PIL import Image
 
 
 def make_uniform(image: np.ndarray, side: int, quality: int) -> np.ndarray:
-    """Brings a photo to a common size, then through a common encoder.
+    """Resizes a photo to a common size, then encodes and decodes it as JPEG.
 
-    The traces of an earlier, coarser JPEG outlive a finer one, and those of enlarging outlive everything: choose `quality` no higher than
-    that of the poorest photos and `side` smaller than that of the smallest. A new size also moves the old grid of 8×8 blocks. What is
-    thrown away is lost to the detector too, so there is a price: use it where `data.audit.shortcuts` finds a leak.
+    Traces of a coarser JPEG survive a finer one, and traces of enlargement survive everything:
+    choose `quality` no higher than that of the poorest photos and `side` smaller than the smallest
+    photo. Resizing also moves the old grid of 8×8 blocks. The detector loses whatever this removes,
+    so use it only where `data.audit.shortcuts` finds a leak.
 
     Args:
         image: RGB uint8, H×W×3.
-        side: Pixels of the longer side afterwards; 0 leaves the size.
-        quality: Of JPEG with halved chroma (4:2:0), 1..100; 0 does not compress.
+        side: Longer side of the result in pixels; 0 keeps the size.
+        quality: JPEG quality, 1..100, with halved chroma (4:2:0); 0 skips compression.
 
     Returns:
         RGB uint8, h×w×3.

@@ -1,11 +1,12 @@
-"""From five landmarks to an aligned crop: one similarity transform, sampled once per template straight from the photo."""
+"""Cut an aligned crop by the similarity transform of five landmarks, in one resampling."""
 
 import cv2
 import numpy as np
 
 from kryptonite.core.crops import CropTemplate
 
-# Left eye, right eye, nose tip, left and right mouth corner on 112×112: the template of ArcFace (Deng et al. 2019), as in insightface.
+# Left eye, right eye, nose tip, left and right mouth corner on 112×112: the template of ArcFace
+# (Deng et al. 2019), as in insightface.
 ARCFACE_112 = np.array(
     [
         [38.2946, 51.6963],
@@ -19,17 +20,19 @@ ARCFACE_112 = np.array(
 
 
 def template_points(template: CropTemplate) -> np.ndarray:
-    """Where the five landmarks belong in the crop: float32, 5×2, pixels."""
+    """Positions of the five landmarks in the crop: float32, 5×2, pixels."""
     added = 112 * template.margin
     return ((ARCFACE_112 + added) * (template.size / (112 + 2 * added))).astype(np.float32)
 
 
 def estimate_similarity(landmarks: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares similarity (rotation, scale, shift; no reflection) from `landmarks` to `target` (Umeyama 1991).
+    """Least-squares similarity from `landmarks` to `target` (Umeyama 1991).
+
+    A similarity is a rotation, a scaling and a shift, without reflection.
 
     Args:
         landmarks: N×2 points.
-        target: N×2 points they should land on.
+        target: N×2 points to map them to.
 
     Returns:
         float64, 2×3, for homogeneous column vectors.
@@ -48,13 +51,14 @@ def estimate_similarity(landmarks: np.ndarray, target: np.ndarray) -> np.ndarray
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Samples a crop from a photo.
 
-    A photo more than twice as fine as the crop is first shrunk by area averaging, since bilinear sampling alone would alias. Outside the
-    photo its mirror image continues it: black wedges would tell a detector how tightly a photo had been cropped.
+    A photo more than twice as fine as the crop is first shrunk by area averaging, since bilinear
+    sampling alone would alias. The photo is continued by its mirror image: black wedges would
+    reveal to a detector how tightly the photo was cropped.
 
     Args:
         image: uint8, H×W×3.
         matrix: 2×3, from photo to crop pixels.
-        size: Side of the crop.
+        size: Side of the crop in pixels.
 
     Returns:
         uint8, size×size×3.

@@ -1,1 +1,1 @@
-"""One score per pair from a similarity and two log-odds; arrays in, arrays out."""
+"""Fuses a similarity and two log-odds into one score per pair; arrays in, arrays out."""

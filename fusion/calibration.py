@@ -1,4 +1,4 @@
-"""Raw scores to log-likelihood ratios by logistic regression (Brümmer & du Preez 2006)."""
+"""Calibrates raw scores to log-likelihood ratios (Brümmer & du Preez 2006)."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ class Calibration:
     """LLR = slope · score + intercept, natural logarithm.
 
     Args:
-        slope: At least 0, so that calibration never turns the order of scores around.
-        intercept: At equal priors.
+        slope: At least 0, so that calibration never reverses the order of scores.
+        intercept: LLR of score 0.
     """
 
     slope: float
@@ -24,11 +24,14 @@ class Calibration:
 
 
 def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
-    """Fits LLR = slopes · features + intercept, both classes weighted to equal mass, which makes log-odds a log-likelihood ratio.
+    """Fits LLR = slopes · features + intercept by logistic regression.
+
+    Both classes are weighted to equal mass, which turns the log-odds into a log-likelihood ratio.
 
     Args:
-        target: N bool, true for the class the LLR speaks for.
-        features: N×F, each meant to be higher for that class. A slope is never negative: where the data say otherwise it is 0.
+        target: N bool, true for the class that the LLR favours.
+        features: N×F, each expected to be higher for that class. A slope is never negative: where
+            the data say otherwise it is 0.
 
     Returns:
         F slopes, then the intercept.
@@ -36,15 +39,14 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
     Raises:
         MetricError: A class is missing.
     """
-    from sklearn.linear_model import (
-        LogisticRegression,
-    )  # scoring, which fits nothing, starts a second sooner without it
+    # Imported here because scoring fits nothing and starts a second sooner without scikit-learn.
+    from sklearn.linear_model import LogisticRegression
 
     target, features = np.asarray(target).astype(bool), np.asarray(features, np.float64)
     if not target.any() or target.all():
-        raise MetricError("calibration needs both classes on the validation pairs")
-    centre, spread = features.mean(0), np.where(features.std(0) > 0, features.std(0), 1.0)
-    scaled = (features - centre) / spread
+        raise MetricError("calibration needs both classes among the validation pairs")
+    centre, deviation = features.mean(0), np.where(features.std(0) > 0, features.std(0), 1.0)
+    scaled = (features - centre) / deviation
     used = np.ones(features.shape[1], bool)
     while used.any():
         model = LogisticRegression(C=100.0, class_weight="balanced").fit(scaled[:, used], target)
@@ -54,10 +56,10 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
     slopes = np.zeros(len(used))
     if not used.any():
         return (*slopes.tolist(), 0.0)
-    slopes[used] = model.coef_[0] / spread[used]
+    slopes[used] = model.coef_[0] / deviation[used]
     return (*slopes.tolist(), float(model.intercept_[0] - slopes @ centre))
 
 
 def fit_calibration(target: np.ndarray, score: np.ndarray) -> Calibration:
-    """Fits a calibration of one score. See `fit_llr`."""
+    """Fits the calibration of one score; see `fit_llr`."""
     return Calibration(*fit_llr(target, np.asarray(score, np.float64)[:, None]))

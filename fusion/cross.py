@@ -1,34 +1,41 @@
-"""Cross-fitting over identities: every pair is scored by a fuser fitted on pairs of other people."""
+"""Cross-fitting over identities: each pair's score comes from a fit without its identities."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from kryptonite.core.errors import ConfigError, DataError, MetricError
-from kryptonite.fusion.fuse import Evidence, Fuser, fit_fuser
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import Fuser, fit_fuser
+
+_SEED = 0  # of the assignment of identities to folds
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """One fuser per block of pairs, none of which has seen the people it scores.
+    """One fuser per block of pairs, fitted on pairs of other identities.
 
     Args:
-        block: N, which of the fusers scores each pair.
-        fusers: By block.
+        block: N indices into `fusers`, one per pair.
+        fusers: One per block.
     """
 
     block: np.ndarray
     fusers: list[Fuser]
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        """Scores the very pairs it was fitted for, in their order, from this or other evidence on them: float32, N.
+        """Scores the pairs that were cross-fitted, in the same order: float32, N.
+
+        Args:
+            evidence: The evidence of the fit, or other evidence on the same pairs.
 
         Raises:
-            DataError: Not as many pairs.
+            DataError: The number of pairs differs.
         """
         if len(evidence.similarity) != len(self.block):
             raise DataError(
-                f"cross-fitted for {len(self.block)} pairs, asked to score {len(evidence.similarity)}"
+                f"cross-fitted for {len(self.block)} pairs, "
+                f"asked to score {len(evidence.similarity)}"
             )
         scores = np.empty(len(self.block), np.float32)
         for number, fuser in enumerate(self.fusers):
@@ -44,31 +51,42 @@ def cross_fit(
     identity_a: np.ndarray,
     identity_b: np.ndarray,
     folds: int = 5,
-    seed: int = 0,
 ) -> CrossFitted:
-    """Deals people into folds; the fuser of a pair is fitted on all pairs that share no fold with it, so that nobody is on both sides.
+    """Deals identities into folds and fits one fuser per combination of folds in a pair.
+
+    A pair's fuser is fitted on all pairs that share no fold with it, so no identity is in both.
+
+    Args:
+        name: One of `fusers.FUSERS`.
+        evidence: N pairs.
+        kind: N of 'same', 'different', 'synthetic'.
+        identity_a: N identities on the first image.
+        identity_b: N identities on the second image.
+        folds: Number of folds.
 
     Raises:
-        ConfigError: No such name, or fewer than three folds (a pair of two people may block two).
-        MetricError: A fit lacks a kind of pair; take fewer folds or more people.
+        ConfigError: Unknown fuser, or fewer than three folds: a pair of two identities may exclude
+            two of them.
+        MetricError: A fit lacks a kind of pair; use more folds or more identities.
     """
     if folds < 3:
         raise ConfigError(f"cross-fitting needs at least 3 folds, got {folds}")
     kind = np.asarray(kind)
-    people, codes = np.unique(
+    identities, codes = np.unique(
         np.concatenate([identity_a, identity_b]).astype(str), return_inverse=True
     )
-    fold_of = np.random.default_rng(seed).permutation(len(people)) % folds
+    fold_of = np.random.default_rng(_SEED).permutation(len(identities)) % folds
     first, second = fold_of[codes[: len(kind)]], fold_of[codes[len(kind) :]]
     low, high = np.minimum(first, second), np.maximum(first, second)
-    places, block = np.unique(np.stack([low, high], 1), axis=0, return_inverse=True)
+    fold_pairs, block = np.unique(np.stack([low, high], 1), axis=0, return_inverse=True)
     fusers = []
-    for one, other in places:
-        apart = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other]) & evidence.acquired
-        if len(set(kind[apart])) < len(set(kind)):
+    for one, other in fold_pairs:
+        disjoint = ~np.isin(low, [one, other]) & ~np.isin(high, [one, other]) & evidence.acquired
+        if len(set(kind[disjoint])) < len(set(kind)):
             raise MetricError(
-                f"cross-fitting {len(people)} people in {folds} folds leaves a fit with no pair of some kind; "
-                "it needs more validation people (data.val_fraction) or more folds (fusion.folds)"
+                f"cross-fitting {len(identities)} identities in {folds} folds leaves one fit "
+                "without some kind of pair; it needs more validation identities "
+                "(data.val_fraction) or more folds (fusion.folds)"
             )
-        fusers.append(fit_fuser(name, evidence.rows(apart), kind[apart]))
+        fusers.append(fit_fuser(name, evidence.rows(disjoint), kind[disjoint]))
     return CrossFitted(block.ravel(), fusers)

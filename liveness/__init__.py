@@ -1,1 +1,1 @@
-"""Aligned crops to the log-odds that an image is synthetic."""
+"""Maps aligned crops to the log-odds that an image is synthetic."""

@@ -15,20 +15,25 @@ class LivenessConfig:
     """The synthetic-image detector.
 
     Args:
-        backbone: Network and weights; it gets a head of one logit.
-        template: The crop it reads, wider than the recogniser's: blending seams lie at the rim of the face.
-        augment: Augmentation.
-        pairs_per_batch: Pairs of a genuine and a `k_` image in a batch; the batch has twice as many crops.
-        paired: Whether both images of a pair show the same person; else batches are balanced by class alone.
-        forgeries: Shard of the pairs, 0..1, whose `k_` image gives way to a forgery made on the fly of a genuine crop.
-        forgery_kinds: What these are, evenly: names from `data.forgery.FORGERIES`.
-        head_lr_scale: Learning rate of the new head relative to that of the pretrained rest.
+        backbone: Network and initial weights; it gets a new head with one logit.
+        template: Crop the network reads; wider than the recogniser's, because blending seams lie
+            at the edge of the face.
+        augment: Augmentation of training crops.
+        pairs_per_batch: Pairs of a genuine and a `k_` image per batch, which has twice as many
+            crops.
+        paired: Whether both images of a pair show the same person; if not, batches are balanced by
+            class alone.
+        forgeries: Fraction of the pairs, 0..1, whose `k_` image is replaced by a forgery of a
+            genuine crop made on the fly.
+        forgery_kinds: Kinds of these forgeries, drawn evenly: names from
+            `data.forgery.FORGERIES`.
+        head_lr_scale: Learning rate of the new head relative to that of the pretrained layers.
         optim: Optimiser.
         fit: Length, precision, devices.
-        seed: Of initialisation, batches, forgeries and augmentation.
+        seed: Seeds initialisation, batches, forgeries and augmentation.
 
     Raises:
-        ConfigError: A share is outside 0..1, or there is no such kind of forgery.
+        ConfigError: `forgeries` is outside 0..1, or a kind of forgery is unknown.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -45,11 +50,12 @@ class LivenessConfig:
 
     def __post_init__(self):
         if not 0 <= self.forgeries <= 1:
-            raise ConfigError(f"forgeries: the share must lie in 0..1, not {self.forgeries}")
+            raise ConfigError(f"forgeries: must be a fraction in 0..1, not {self.forgeries}")
         for kind in self.forgery_kinds:
             if kind not in FORGERIES:
                 raise ConfigError(
-                    f"forgery_kinds: no forgery is called {kind!r}; there are {', '.join(FORGERIES)}"
+                    f"forgery_kinds: no forgery is called {kind!r}; there are "
+                    f"{', '.join(FORGERIES)}"
                 )
         if not self.forgery_kinds:
             raise ConfigError(f"forgery_kinds: name at least one of {', '.join(FORGERIES)}")

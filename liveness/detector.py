@@ -8,20 +8,22 @@ import torch
 from kryptonite.core.crops import Crops
 from kryptonite.nn.model import CropModel
 
-LOG_ODDS = "log_odds"  # its output
+LOG_ODDS = "log_odds"  # the only output
 
 
 class Detector(CropModel):
-    """Aligned crops to log-odds."""
+    """Maps aligned crops to log-odds."""
 
     def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
-        """Gives `log_odds`, N; there are no others to name."""
+        """Returns `log_odds`, N, for normalised images, N×3×S×S."""
         return [self.network(images).float()[:, 0]]
 
     def log_odds(self, crops: Crops) -> np.ndarray:
-        """Scores crops: float32, N, log-odds of 'synthetic' at the equal priors of training; positive means synthetic.
+        """Scores crops: float32, N, log-odds of 'synthetic'; positive means synthetic.
+
+        The log-odds assume equal priors, as in training.
 
         Raises:
-            InputContractError: The crops were cut for another model.
+            InputContractError: The crops were made for another model.
         """
         return self.outputs(crops, LOG_ODDS)[0]

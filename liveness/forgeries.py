@@ -1,101 +1,104 @@
-"""Forgeries of genuine training crops, made while the crops are read.
+"""Forgeries of bona fide training crops, made while the crops are read.
 
-A batch sampler deals numbers. Below N, the count of training rows, a number is a row's own; from N on it stands for a forgery of row
-`number % N`. Whatever is random about a forgery is seeded by its number, which the sampler drew from (seed, epoch): any process makes the
-same forgery of it, and so does a resumed run.
+A batch sampler deals `Draw`s. One with a forgery seed stands for a forgery of its row. The seed
+decides everything random about the forgery, and the sampler draws it from (seed, epoch): every
+process makes the same forgery of it, and so does a resumed run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
+from torch.utils.data import Dataset
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import DataError
 from kryptonite.data.forgery import face_swap, resynthesise, self_blend
 from kryptonite.detection.warp import template_points
-from kryptonite.nn.train.datasets import CropDataset
+from kryptonite.nn.train.datasets import CropDataset, Sample, channels_first
 
 
-def forgery_numbers(sources: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws numbers that stand for forgeries.
+class Draw(NamedTuple):
+    """A training sample to make.
 
     Args:
-        sources: M, rows that forgeries are to be made of.
-        rows: N, the number of training rows.
-        generator: Source of the draws.
-
-    Returns:
-        int64, M.
+        row: The crop to read.
+        forgery_seed: Seeds a forgery of that crop; None takes the crop itself.
     """
-    return sources + rows * generator.integers(1, 2**31, len(sources))
+
+    row: int
+    forgery_seed: int | None = None
 
 
-def targets(numbers: torch.Tensor, synthetic: torch.Tensor) -> torch.Tensor:
-    """Classes to train towards: float32, M, 1 is synthetic.
+def draw_forgeries(sources: np.ndarray, rows: int, generator: np.random.Generator) -> list[Draw]:
+    """Draws forgeries with seeds of their own.
 
     Args:
-        numbers: int64, M.
-        synthetic: float32, N, class of every training row.
+        sources: M, rows to make forgeries of.
+        rows: Number of training rows; keeps the seeds of different sources apart.
+        generator: Source of the seeds.
     """
-    forged = numbers >= len(synthetic)
-    return torch.where(forged, 1.0, synthetic[numbers % len(synthetic)])
+    seeds = sources + rows * generator.integers(1, 2**31, len(sources))
+    return [Draw(*pair) for pair in zip(sources.tolist(), seeds.tolist(), strict=True)]
 
 
-class ForgedCrops(CropDataset):
-    """Crops and forgeries by number.
+class ForgedCrops(Dataset):
+    """Crops, and forgeries of them, by `Draw`.
 
-    An aligned crop's landmarks lie near its template's points, so those stand in for them.
+    Forgeries need landmarks. Those of an aligned crop lie near its template's points, which are
+    used instead.
 
     Args:
-        keys: Face-cache keys, one per row.
-        read: Gives the uint8 S×S×3 RGB crop of a key.
-        person: N, identity of each row.
-        synthetic: N bool.
-        template: How the crops were cut.
+        crops: The crops, with identities and classes.
+        template: Template the crops were cut by.
         kinds: Names from `data.forgery.FORGERIES`; each forgery is of one of them, evenly.
 
     Raises:
-        DataError: A face swap has nobody to swap with.
+        DataError: A face swap is wanted, but all bona fide crops show the same person.
     """
 
-    def __init__(
-        self,
-        keys: Sequence[str],
-        read: Callable[[str], np.ndarray],
-        person: np.ndarray,
-        synthetic: np.ndarray,
-        template: CropTemplate,
-        kinds: Sequence[str],
-    ):
-        super().__init__(keys, read)
-        self._person = np.asarray(person)
-        self._genuine = np.flatnonzero(~np.asarray(synthetic).astype(bool))
+    def __init__(self, crops: CropDataset, template: CropTemplate, kinds: Sequence[str]):
+        self._crops = crops
+        self._bona_fide = np.flatnonzero(~crops.synthetic)
         self._points = template_points(template)
         self._kinds = list(kinds)
-        if "face_swap" in self._kinds and len(np.unique(self._person[self._genuine])) < 2:
+        if "face_swap" in self._kinds and len(np.unique(crops.identity[self._bona_fide])) < 2:
             raise DataError("face_swap needs genuine photos of two training identities")
 
-    def pixels(self, number: int) -> np.ndarray:
-        """Gives the crop, or the forgery, of a number: uint8, S×S×3, RGB."""
-        if number < len(self):
-            return super().pixels(number)
-        row = number % len(self)
-        photo = super().pixels(row)
-        generator = np.random.default_rng(number)
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """Reads the crop with its labels, or makes the forgery, which is synthetic."""
+        if draw.forgery_seed is None:
+            return self._crops[draw.row]
+        identity = int(self._crops.identity[draw.row])
+        return Sample(channels_first(self.forge(draw)), identity, True, draw.row)
+
+    def forge(self, draw: Draw) -> np.ndarray:
+        """Makes a forgery: uint8, S×S×3, RGB.
+
+        Args:
+            draw: Has a forgery seed.
+        """
+        crop = self._crops.pixels(draw.row)
+        generator = np.random.default_rng(draw.forgery_seed)
         kind = self._kinds[generator.integers(len(self._kinds))]
         if kind == "face_swap":
-            return face_swap(
-                super().pixels(self._stranger(row, generator)), self._points, photo, self._points
-            )
+            target = self._crops.pixels(self._other_identity(draw.row, generator))
+            return face_swap(target, self._points, crop, self._points)
         if kind == "resynthesis":
-            return resynthesise(photo, self._points, generator)
-        # From hardly to plainly recoloured: only where the tint is slight must the seam and the sharpness be looked at.
-        return self_blend(photo, self._points, generator, colour=generator.uniform())
+            return resynthesise(crop, self._points, generator)
+        # The tint ranges from slight to plain: only where it is slight must the detector learn the
+        # seam and the sharpness.
+        return self_blend(crop, self._points, generator, colour=generator.uniform())
 
-    def _stranger(self, row: int, generator: np.random.Generator) -> int:
-        """A genuine row of another person: keeps hair, pose and background of a swap, while the row's own face is put in."""
+    def _other_identity(self, row: int, generator: np.random.Generator) -> int:
+        """Draws a bona fide row of another person.
+
+        A swap keeps its hair, pose and background and puts in the face of `row`.
+        """
         while True:
-            other = int(generator.choice(self._genuine))
-            if self._person[other] != self._person[row]:
+            other = int(generator.choice(self._bona_fide))
+            if self._crops.identity[other] != self._crops.identity[row]:
                 return other

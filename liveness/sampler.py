@@ -1,33 +1,33 @@
-"""Batches of as many genuine as synthetic images: of the same person side by side, or of anybody."""
+"""Class-balanced batches, paired by identity or not, with forgeries made on the fly."""
 
 from abc import abstractmethod
 
 import numpy as np
 
 from kryptonite.core.errors import DataError
-from kryptonite.liveness.forgeries import forgery_numbers
+from kryptonite.liveness.forgeries import Draw, draw_forgeries
 from kryptonite.nn.train.batches import RankedBatches
 
 
-class BalancedBatches(RankedBatches):
-    """Batches of `pairs` genuine images, each followed by a synthetic one of its group.
+class BalancedBatches(RankedBatches[Draw]):
+    """Batches of `pairs` bona fide images, each followed by a synthetic one of its group.
 
-    An epoch deals every image of a group's more frequent class once, and those of the rarer class as often as that takes. Images of groups
-    that have one class only have no partner and are left out (`left_out` counts them). In a share of the pairs a forgery made on the fly
-    (`liveness.forgeries`) stands in for the synthetic image.
+    An epoch deals every image of a group's more frequent class once, and repeats those of the rarer
+    class as needed. Groups with one class only are left out (`left_out` counts their images). In a
+    fraction of the pairs, a forgery (`liveness.forgeries`) replaces the synthetic image.
 
     Args:
         group: N, group of each row.
         synthetic: N bool.
         pairs: Pairs per batch.
-        seed: Of the draws.
-        forgeries: Shard of the pairs, 0..1.
+        seed: Seeds the draws.
+        forgeries: Fraction of the pairs with a forgery, 0..1.
 
     Raises:
         DataError: No group has images of both classes.
     """
 
-    missing: str  # what a DataError says is missing
+    missing: str  # what the DataError reports as missing
 
     def __init__(
         self,
@@ -42,80 +42,84 @@ class BalancedBatches(RankedBatches):
         rows = np.arange(len(group))
         self._both = []
         for one in np.unique(group):
-            genuine, forged = rows[(group == one) & ~synthetic], rows[(group == one) & synthetic]
-            if len(genuine) and len(forged):
-                self._both.append((genuine, forged))
+            bona_fide, forged = rows[(group == one) & ~synthetic], rows[(group == one) & synthetic]
+            if len(bona_fide) and len(forged):
+                self._both.append((bona_fide, forged))
         if not self._both:
             raise DataError(f"the detector cannot be trained: {self.missing}")
         self._rows, self._pairs, self._forgeries = len(rows), pairs, forgeries
         self.left_out = len(rows) - sum(
-            len(genuine) + len(forged) for genuine, forged in self._both
+            len(bona_fide) + len(forged) for bona_fide, forged in self._both
         )
 
     @abstractmethod
-    def sources(self, genuine: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Chooses the row each pair's forgery would be made of, given the genuine row of each pair."""
+    def sources(self, bona_fide: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Chooses the row each pair's forgery would be made of, given each pair's bona fide row."""
 
     def count(self) -> int:
-        """Batches in an epoch; the pairs that do not fill a last batch wait for another epoch's shuffle."""
-        return max(
-            1, sum(max(len(genuine), len(forged)) for genuine, forged in self._both) // self._pairs
-        )
+        """Returns the number of batches in an epoch.
 
-    def draw(self, generator: np.random.Generator) -> list[list[int]]:
-        """Draws one epoch: of each pair the genuine row, then the synthetic row or the number of a forgery."""
+        Pairs that do not fill a last batch are dropped; another epoch's shuffle takes others.
+        """
+        pairs = sum(max(len(bona_fide), len(forged)) for bona_fide, forged in self._both)
+        return max(1, pairs // self._pairs)
+
+    def draw(self, generator: np.random.Generator) -> list[list[Draw]]:
+        """Draws one epoch: each pair's bona fide image, then its synthetic image or forgery."""
         pairs = []
-        for genuine, forged in self._both:
-            number = max(len(genuine), len(forged))
-            pairs.append(
-                np.stack([_cycle(genuine, number, generator), _cycle(forged, number, generator)], 1)
-            )
-        shuffled = generator.permutation(np.concatenate(pairs))
+        for bona_fide, forged in self._both:
+            number = max(len(bona_fide), len(forged))
+            sides = [_cycle(rows, number, generator) for rows in (bona_fide, forged)]
+            pairs.append(np.stack(sides, 1))
+        first, second = generator.permutation(np.concatenate(pairs)).T
+        synthetic = [Draw(row) for row in second.tolist()]
         if self._forgeries:
-            # Evenly spaced: every batch has its share of forgeries, to within one.
-            steps = np.floor(self._forgeries * np.arange(len(shuffled) + 1) + generator.random())
-            chosen = np.diff(steps) > 0
-            shuffled[chosen, 1] = forgery_numbers(
-                self.sources(shuffled[:, 0], generator)[chosen], self._rows, generator
-            )
+            # Evenly spaced, so that every batch has its fraction of forgeries, to within one.
+            steps = np.floor(self._forgeries * np.arange(len(first) + 1) + generator.random())
+            chosen = np.flatnonzero(np.diff(steps) > 0)
+            sources = self.sources(first, generator)[chosen]
+            forgeries = draw_forgeries(sources, self._rows, generator)
+            for pair, forgery in zip(chosen, forgeries, strict=True):
+                synthetic[pair] = forgery
+        dealt = list(zip(map(Draw, first.tolist()), synthetic, strict=True))
         return [
-            shuffled[start * self._pairs : (start + 1) * self._pairs].ravel().tolist()
-            for start in range(self.count())
+            [draw for pair in dealt[start : start + self._pairs] for draw in pair]
+            for start in range(0, self.count() * self._pairs, self._pairs)
         ]
 
 
 class PairedBatches(BalancedBatches):
-    """Batches that pair genuine and synthetic images of the same person; a forgery is made of the very photo it stands beside.
+    """Batches that pair bona fide and synthetic images of the same person.
 
-    What tells the two apart is then neither who is on them nor how often a class occurs. Images of people who have one class only are left
-    out.
+    Neither identity nor class frequency then separates the two. A forgery is made of the very photo
+    it is paired with. Images of people with one class only are left out.
 
     Args:
         group: N, identity of each row.
         synthetic: N bool.
         pairs: Pairs per batch.
-        seed: Of the draws.
-        forgeries: Shard of the pairs, 0..1, whose `k_` image gives way to a forgery.
+        seed: Seeds the draws.
+        forgeries: Fraction of the pairs with a forgery instead of the `k_` image, 0..1.
 
     Raises:
-        DataError: Nobody has images of both classes.
+        DataError: No identity has images of both classes.
     """
 
     missing = "no training identity has both genuine and synthetic (k_) images"
 
-    def sources(self, genuine: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """The genuine photo of the pair itself."""
-        return genuine
+    def sources(self, bona_fide: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Chooses the pair's own bona fide photo."""
+        return bona_fide
 
 
 class UnpairedBatches(BalancedBatches):
-    """Batches balanced by class alone, whoever is on the images; nothing is left out. What `PairedBatches` is to be measured against.
+    """Batches balanced by class alone: the baseline for `PairedBatches`. No image is left out.
 
     Args:
         synthetic: N bool.
-        pairs: Genuine images per batch, and as many synthetic ones.
-        seed: Of the draws.
-        forgeries: Shard of the synthetic images, 0..1, that give way to forgeries.
+        pairs: Bona fide images per batch, and as many synthetic ones.
+        seed: Seeds the draws.
+        forgeries: Fraction of the synthetic images that forgeries replace, 0..1.
 
     Raises:
         DataError: All images are of one class.
@@ -126,12 +130,12 @@ class UnpairedBatches(BalancedBatches):
     def __init__(self, synthetic: np.ndarray, pairs: int, seed: int, forgeries: float = 0.0):
         super().__init__(np.zeros(len(synthetic)), synthetic, pairs, seed, forgeries)
 
-    def sources(self, genuine: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """The epoch's genuine photos in another order, so that a forgery is not beside its own photo."""
-        return generator.permutation(genuine)
+    def sources(self, bona_fide: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Chooses the epoch's bona fide photos in another order, to keep a forgery from its own."""
+        return generator.permutation(bona_fide)
 
 
 def _cycle(rows: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
-    """`number` rows: whole shuffles one after the other."""
+    """Draws `number` rows from successive complete shuffles."""
     rounds = -(-number // len(rows))
     return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:number]

@@ -1,9 +1,7 @@
 """Training of the synthetic-image detector."""
 
-import sys
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+import logging
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,63 +10,102 @@ import pytorch_lightning as pl
 import torch
 
 from kryptonite.core.crops import InputSpec
+from kryptonite.core.files import fingerprint
 from kryptonite.liveness.config import LivenessConfig
 from kryptonite.liveness.detector import Detector
-from kryptonite.liveness.forgeries import ForgedCrops, targets
+from kryptonite.liveness.forgeries import ForgedCrops
 from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
-from kryptonite.metrics.error_rates import eer
 from kryptonite.nn.train.augment import Augment
-from kryptonite.nn.train.datasets import CropDataset, crop_loaders
+from kryptonite.nn.train.datasets import Batch, CropDataset, crop_loaders, number_identities
+from kryptonite.nn.train.fingerprints import (
+    images_fingerprint,
+    result_settings,
+    weights_fingerprint,
+)
 from kryptonite.nn.train.fit import fit
+from kryptonite.nn.train.job import TrainingJob
+from kryptonite.nn.train.module import EERModule
 from kryptonite.nn.train.optim import build_optimiser
 from kryptonite.nn.weights import build_timm
 
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LivenessInputs:
+    """The images this branch reads: columns key, label, identity, is_synthetic.
+
+    Args:
+        images: Training images.
+        val_images: Validation images.
+    """
+
+    images: pd.DataFrame
+    val_images: pd.DataFrame
+
+    @classmethod
+    def select(cls, train: pd.DataFrame, val: pd.DataFrame) -> "LivenessInputs":
+        """Selects what the branch reads, which is everything.
+
+        Args:
+            train: Columns label, key, is_synthetic.
+            val: Likewise.
+        """
+        return cls(number_identities(train), number_identities(val))
+
+    def fingerprint(self, config: LivenessConfig, faces: Any) -> str:
+        """Identifies what decides the trained detector.
+
+        Args:
+            config: Settings.
+            faces: Face-search settings of the aligner.
+        """
+        return fingerprint(
+            {
+                "config": result_settings(config),
+                "faces": faces,
+                "weights": weights_fingerprint(config.backbone.weights),
+                "images": images_fingerprint(self.images),
+                "val_images": images_fingerprint(self.val_images),
+            }
+        )
+
 
 def train_detector(
-    config: LivenessConfig,
-    train: pd.DataFrame,
-    val: pd.DataFrame,
-    read: Callable[[str], np.ndarray],
-    folder: Path,
-    version: str,
+    config: LivenessConfig, inputs: LivenessInputs, job: TrainingJob
 ) -> tuple[Detector, dict[str, Any]]:
-    """Trains, or resumes, and keeps the weights of the lowest EER of genuine against synthetic validation images.
+    """Trains, or resumes, and keeps the weights with the lowest EER on the validation images.
 
     Args:
         config: Settings.
-        train: Columns label, key, is_synthetic.
-        val: Likewise.
-        read: Gives the crop of a key.
-        folder: For checkpoints and logs.
-        version: Fingerprint of everything that decides the result.
+        inputs: Training and validation images.
+        job: Reads crops of `config.template`; holds the progress.
 
     Returns:
         The detector and its figures.
     """
     pl.seed_everything(config.seed, workers=True, verbose=False)
     loaded = build_timm(config.backbone, 1)
-    print(f"liveness: {config.backbone.name}, {loaded.source}", file=sys.stderr)
+    _LOG.info("liveness: %s, %s", config.backbone.name, loaded.source)
     spec = InputSpec(config.template, "RGB", loaded.mean, loaded.std)
-    person, synthetic = train["label"].to_numpy(), train["is_synthetic"].to_numpy()
-    dealing = (synthetic, config.pairs_per_batch, config.seed, config.forgeries)
-    batches = PairedBatches(person, *dealing) if config.paired else UnpairedBatches(*dealing)
-    crops = ForgedCrops(
-        train["key"], read, person, synthetic, config.template, config.forgery_kinds
+    crops = CropDataset(inputs.images, job.read)
+    settings = (crops.synthetic, config.pairs_per_batch, config.seed, config.forgeries)
+    batches = (
+        PairedBatches(crops.identity, *settings) if config.paired else UnpairedBatches(*settings)
     )
-    module = DetectorModule(
-        config,
-        loaded.network.to(memory_format=torch.channels_last),
-        spec,
-        synthetic,
-        val["is_synthetic"].to_numpy(),
-    )
+    module = DetectorModule(config, loaded.network.to(memory_format=torch.channels_last), spec)
     result = fit(
         module,
-        *crop_loaders(crops, batches, CropDataset(val["key"], read), config.fit.workers),
-        folder,
+        crop_loaders(
+            ForgedCrops(crops, config.template, config.forgery_kinds),
+            batches,
+            CropDataset(inputs.val_images, job.read),
+            config.fit.workers,
+        ),
         config.fit,
         config.seed,
-        version,
+        job.folder,
+        job.fingerprint,
     )
     return Detector(module.network, loaded.blueprint, spec, loaded.source), {
         "validation_eer": asdict(result),
@@ -76,32 +113,20 @@ def train_detector(
     }
 
 
-class DetectorModule(pl.LightningModule):
-    """Backbone with one logit, binary cross-entropy.
+class DetectorModule(EERModule):
+    """Backbone with one logit and binary cross-entropy.
 
     Args:
         config: Settings.
-        network: Normalised crops to N×1 logits.
-        spec: Input of the network.
-        train_synthetic: Class of every training row.
-        val_synthetic: Class of every validation row.
+        network: Maps normalised crops to N×1 logits.
+        spec: The network's input contract.
     """
 
-    def __init__(
-        self,
-        config: LivenessConfig,
-        network: torch.nn.Module,
-        spec: InputSpec,
-        train_synthetic: np.ndarray,
-        val_synthetic: np.ndarray,
-    ):
+    def __init__(self, config: LivenessConfig, network: torch.nn.Module, spec: InputSpec):
         super().__init__()
         self.network = network
         self._config, self._spec = config, spec
         self._augment = Augment(config.augment)
-        self._synthetic = torch.tensor(train_synthetic, dtype=torch.float32)
-        self._val_synthetic = np.asarray(val_synthetic, bool)
-        self._log_odds: dict[int, float] = {}
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Maps float N×3×S×S in 0..1 to N logits."""
@@ -111,31 +136,25 @@ class DetectorModule(pl.LightningModule):
             .squeeze(1)
         )
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        """Augments a batch and takes its loss."""
-        crops, numbers = batch
-        logits = self.logits(self._augment(crops.float() / 255))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, targets(numbers.cpu(), self._synthetic).to(logits.device)
-        )
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        """Augments a batch and computes its loss."""
+        logits = self.logits(self._augment(batch.crop.float() / 255))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.synthetic.float())
         self.log("train_loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
-        """Collects log-odds."""
-        crops, rows = batch
-        self._log_odds.update(
-            zip(rows.tolist(), self.logits(crops.float() / 255).tolist(), strict=True)
-        )
+    def validation_outputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Computes the logits and passes the classes on."""
+        return self.logits(batch.crop.float() / 255), batch.synthetic
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs the EER over all validation images."""
-        log_odds = np.array([self._log_odds[row] for row in range(len(self._log_odds))])
-        self._log_odds.clear()
-        self.log("val_eer", eer(self._val_synthetic, log_odds), prog_bar=True)
+    def validation_scores(
+        self, logits: torch.Tensor, synthetic: torch.Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores synthetic against bona fide images."""
+        return synthetic.cpu().numpy(), logits.cpu().numpy()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW; the new head may learn faster than the rest."""
+        """Builds AdamW with a separate learning rate for the new head."""
         head = list(self.network.get_classifier().parameters())
         chosen = {id(parameter) for parameter in head}
         groups = [

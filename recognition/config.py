@@ -14,23 +14,27 @@ class RecognitionConfig:
     """The identity branch.
 
     Args:
-        backbone: Network and weights.
-        embedding_dim: Length of the embedding. A weights file whose head has another length gets a fresh head, which has to be trained.
-        template: The crop the network reads.
-        colour: Channel order the network was trained on; AdaFace's published weights are BGR.
-        mean: Per channel on the 0..1 scale, in the network's order; nothing takes what the weights' own description says.
-        std: Likewise.
+        backbone: Network and initial weights.
+        embedding_dim: Length of the embedding. If the weights file has a head of another length,
+            the head is replaced by a new one, which must be trained.
+        template: Crop the network reads.
+        colour: Channel order the network was trained on; AdaFace's published weights use BGR.
+        mean: Per-channel mean on the 0..1 scale, in the network's channel order; by default the
+            one that comes with the weights.
+        std: Per-channel standard deviation, likewise.
         loss: Margin loss over the training identities (pytorch-metric-learning).
-        margin: In degrees for `arcface` and `subcentre_arcface`, a cosine for `cosface`.
-        scale: Of the logits.
-        spoof_weight: Weight of the term that pushes an identity's `k_` images from its centre; 0 leaves them out of training.
-        spoof_margin: Cosine to the centre that a `k_` image may keep.
-        people_per_batch: Identities in a batch.
-        photos_per_person: Genuine photos of each; with `spoof_weight` one `k_` image of each that has one comes on top.
+        margin: Margin in degrees for `arcface` and `subcentre_arcface`, as a cosine for `cosface`.
+        scale: Factor on the logits.
+        spoof_weight: Weight of the loss term that pushes an identity's `k_` images away from its
+            centre; 0 excludes `k_` images from training.
+        spoof_margin: Cosine to the centre below which a `k_` image costs nothing.
+        people_per_batch: Identities per batch.
+        photos_per_person: Genuine photos of each identity; with `spoof_weight`, one `k_` image is
+            added for each identity that has any.
         backbone_lr_scale: Learning rate of the backbone relative to that of the identity centres.
         optim: Optimiser.
         fit: Length, precision, devices.
-        seed: Of initialisation, batches and augmentation.
+        seed: Seeds initialisation, batches and augmentation.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -54,21 +58,24 @@ class RecognitionConfig:
 
 @dataclass
 class ComparisonConfig:
-    """The comparer, which looks at both photos of a pair together; see `recognition.differential.detector`.
+    """The differential detector, which scores both photos of a pair together.
 
     Args:
-        pairs: Training pairs of one person, half of them with a `k_` image; 0 does without a comparer. Worth it where the recogniser is
-            taken as it comes: one that was trained on these very people sees them otherwise than it will see strangers.
-        networks: Small networks whose answers are averaged.
-        hidden: Units of each.
+        pairs: Training pairs of the same person, half of them with a `k_` image; 0 trains no
+            differential detector. It helps most with a pretrained recogniser: one trained on these
+            identities overfits them and produces other features for strangers.
+        networks: Number of small networks whose outputs are averaged.
+        hidden: Hidden units of each.
         decay: Weight decay (L2 penalty).
         epochs: Passes over the pairs.
-        people_per_batch: Identities in a batch when tuning; every pair of one of them in it is compared.
-        photos_per_person: Genuine photos of each, and as many `k_` images.
-        augment: How these crops are changed.
-        optim: Optimiser of the tuned network; the small networks on top learn ten times as fast.
-        fit: How long a copy of the recogniser is tuned together with the small networks; 0 epochs look through the recogniser itself.
-        seed: Of pairs, initialisation, batches and augmentation.
+        people_per_batch: Identities per batch while fine-tuning; all pairs of the same person in a
+            batch are compared.
+        photos_per_person: Genuine photos of each identity, and as many `k_` images.
+        augment: Augmentation while fine-tuning.
+        optim: Optimiser of the fine-tuned backbone; the small networks learn ten times as fast.
+        fit: Fine-tuning of a copy of the recogniser together with the small networks; with 0
+            epochs the detector uses the recogniser itself.
+        seed: Seeds pairs, initialisation, batches and augmentation.
     """
 
     pairs: int = 0

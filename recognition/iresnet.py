@@ -1,5 +1,8 @@
-"""The improved ResNet of ArcFace (Deng et al. 2019; layers and names as in insightface's `iresnet`), which AdaFace (Kim et al. 2022) shares
-but for parameterless shortcuts. Written out because no maintained package on PyPI carries it."""
+"""The improved ResNet of ArcFace (Deng et al. 2019), layers named as in insightface's `iresnet`.
+
+AdaFace (Kim et al. 2022) uses the same network with parameterless shortcuts. It is implemented here
+because no maintained package on PyPI has it.
+"""
 
 import re
 
@@ -40,12 +43,13 @@ class _Block(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Embeds 112×112 crops.
+    """Maps 112×112 crops to embeddings.
 
     Args:
         depth: 18, 34, 50 or 100 (101 for AdaFace, the same layers).
         outputs: Length of the embedding.
-        pooled_shortcut: Subsample equal-width shortcuts without parameters, as AdaFace does, instead of by a 1×1 convolution.
+        pooled_shortcut: Subsample equal-width shortcuts without parameters, as AdaFace does,
+            instead of with a 1×1 convolution.
     """
 
     def __init__(self, depth: int, outputs: int = 512, pooled_shortcut: bool = False):
@@ -70,7 +74,7 @@ class IResNet(nn.Module):
         self.features.weight.requires_grad = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps normalised N×3×112×112 to N×outputs, not yet of unit length."""
+        """Maps normalised N×3×112×112 to N×outputs, not normalised to unit length."""
         x = self.prelu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.features(self.fc(torch.flatten(self.bn2(x), 1)))
@@ -84,8 +88,9 @@ _INSIDE = {"0": "bn1", "1": "conv1", "2": "bn2", "3": "prelu", "4": "conv2", "5"
 def from_adaface(state: dict[str, torch.Tensor], depth: int) -> dict[str, torch.Tensor]:
     """Renames AdaFace's published tensors to this module's names.
 
-    Its last norm has no affine part, which is the same as weight 1 and bias 0. Tensors of another name are kept as they are, for the strict
-    load to complain about; the training head's (`head.*`) belong to no embedding and are dropped.
+    Its last norm has no affine part, which equals weight 1 and bias 0. Tensors with unknown names
+    are kept, so that strict loading reports them; those of the training head (`head.*`) are
+    dropped.
     """
     place = [
         f"layer{stage}.{index}"

@@ -16,19 +16,19 @@ from kryptonite.recognition.differential.features import FeatureMaps, intermedia
 
 EMBEDDING = ("embedding",)
 FEATURE_MAPS = ("embedding", "pooled", "cells")
-_HALF_LIMIT = 6e4  # what half precision holds; features before a normalisation can be larger
+_HALF_LIMIT = 6e4  # of half precision; features before a normalisation can exceed it
 
 
 class Recogniser(CropModel):
-    """Aligned crops to embeddings."""
+    """Maps aligned crops to embeddings."""
 
     @classmethod
     def pretrained(cls, config: RecognitionConfig, device: str = "auto") -> "Recogniser":
-        """The configured network with the weights it starts from.
+        """Builds the configured network with its initial weights.
 
         Raises:
-            ConfigError: No such network, or an embedding it cannot have.
-            WeightsError: The weights cannot be had or do not fit.
+            ConfigError: The network is unknown or does not support this embedding length.
+            WeightsError: The weights are unavailable or do not fit.
         """
         loaded = build_backbone(config.backbone, config.embedding_dim)
         spec = InputSpec(
@@ -42,7 +42,7 @@ class Recogniser(CropModel):
         return rebuild(blueprint)
 
     def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
-        """Gives `EMBEDDING` alone or all of `FEATURE_MAPS`."""
+        """Returns the outputs of `EMBEDDING` or `FEATURE_MAPS` for normalised N×3×S×S images."""
         if tuple(names) == EMBEDDING:
             return [normalize(self.network(images).float(), dim=1)]
         output, maps = intermediates(self.network, images)
@@ -55,7 +55,7 @@ class Recogniser(CropModel):
 
     @cached_property
     def channels(self) -> tuple[int, ...]:
-        """Of `FeatureMaps`."""
+        """Channels of every stage, as in `FeatureMaps`."""
         if self.export:
             return tuple(self.export.facts["channels"])
         with torch.inference_mode():
@@ -66,17 +66,19 @@ class Recogniser(CropModel):
         return tuple(stage.shape[1] for stage in maps)
 
     def embed(self, crops: Crops) -> np.ndarray:
-        """Embeds crops: float32, N×D, rows of unit length; similarity is their inner product (the cosine).
+        """Embeds crops: float32, N×D, unit length, so that inner products are cosine similarities.
 
         Raises:
-            InputContractError: The crops were cut for another model.
+            InputContractError: The crops were made for another model.
         """
         return self.outputs(crops, *EMBEDDING)[0]
 
     def extract_maps(self, crops: Crops) -> FeatureMaps:
-        """Embeds crops and keeps what was seen on the way; the embeddings are those of `embed`, to rounding.
+        """Embeds crops and keeps intermediate features.
+
+        The embeddings equal those of `embed`, to rounding.
 
         Raises:
-            InputContractError: The crops were cut for another model.
+            InputContractError: The crops were made for another model.
         """
         return FeatureMaps(*self.outputs(crops, *FEATURE_MAPS), self.channels)

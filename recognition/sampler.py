@@ -6,68 +6,72 @@ from kryptonite.core.errors import DataError
 from kryptonite.nn.train.batches import RankedBatches
 
 
-class IdentityBalanced(RankedBatches):
-    """Batches of `people` identities with `photos` genuine images each, and `forged` synthetic images of each that has any.
+class IdentityBalanced(RankedBatches[int]):
+    """Batches of rows with equally many images of each of several identities.
 
-    An epoch deals every genuine image about once: people come in shuffled rounds, each with the next of their shuffled photos, so that a
-    person with few photos is seen as often as one with many.
+    An epoch deals every bona fide image about once. Identities come in shuffled rounds, each with
+    the next of its shuffled images, so an identity with few images appears as often as one with
+    many.
 
     Args:
-        person: N, identity of each row.
+        identity: N, identity of each row.
         synthetic: N bool.
-        people: Identities per batch; fewer where there are not as many.
-        photos: Genuine images of each.
-        forged: Synthetic images of each.
-        seed: Of the draws.
+        identities: Identities per batch, or all of them where there are fewer.
+        bona_fide: Bona fide images of each identity.
+        forged: Synthetic images of each identity that has any.
+        seed: Seeds the draws.
 
     Raises:
-        DataError: Nobody has a genuine image.
+        DataError: No identity has a bona fide image.
     """
 
     def __init__(
         self,
-        person: np.ndarray,
+        identity: np.ndarray,
         synthetic: np.ndarray,
-        people: int,
-        photos: int,
+        identities: int,
+        bona_fide: int,
         forged: int,
         seed: int,
     ):
         super().__init__(seed)
-        person, synthetic = np.asarray(person), np.asarray(synthetic).astype(bool)
-        rows = np.arange(len(person))
-        everyone = np.unique(person[~synthetic])
-        if not len(everyone):
+        identity, synthetic = np.asarray(identity), np.asarray(synthetic).astype(bool)
+        rows = np.arange(len(identity))
+        present = np.unique(identity[~synthetic])
+        if not len(present):
             raise DataError(
                 "recognition cannot be trained: no training identity has a genuine image"
             )
-        self._genuine = [rows[(person == one) & ~synthetic] for one in everyone]
-        self._synthetic = [rows[(person == one) & synthetic] for one in everyone]
-        self._people = min(people, len(everyone))
-        self._photos, self._forged = photos, forged
-        self._batches = max(1, round(int((~synthetic).sum()) / (self._people * photos)))
+        self._bona_fide_rows = [rows[(identity == one) & ~synthetic] for one in present]
+        self._forged_rows = [rows[(identity == one) & synthetic] for one in present]
+        self._identities = min(identities, len(present))
+        self._bona_fide, self._forged = bona_fide, forged
+        self._batches = max(1, round(int((~synthetic).sum()) / (self._identities * bona_fide)))
 
     def count(self) -> int:
-        """Batches in an epoch."""
+        """Returns the number of batches in an epoch."""
         return self._batches
 
     def draw(self, generator: np.random.Generator) -> list[list[int]]:
         """Draws one epoch."""
-        photos = [_Deck(rows, generator) for rows in self._genuine]
-        forged = [_Deck(rows, generator) for rows in self._synthetic]
-        turn = _Deck(np.arange(len(photos)), generator)
+        bona_fide = [_Deck(rows, generator) for rows in self._bona_fide_rows]
+        forged = [_Deck(rows, generator) for rows in self._forged_rows]
+        identities = _Deck(np.arange(len(bona_fide)), generator)
         batches = []
         for _ in range(self._batches):
             batch: list[int] = []
-            for one in turn.deal(self._people):
-                batch += photos[one].deal(self._photos)
+            for one in identities.deal(self._identities):
+                batch += bona_fide[one].deal(self._bona_fide)
                 batch += forged[one].deal(self._forged)
             batches.append(batch)
         return batches
 
 
 class _Deck:
-    """Deals shuffled cards without repeating one before all were dealt; within one hand only where the deck is smaller than the hand."""
+    """Deals shuffled cards, each once before any comes again.
+
+    A hand repeats a card only if it is larger than the deck.
+    """
 
     def __init__(self, cards: np.ndarray, generator: np.random.Generator):
         self._cards, self._generator, self._left = cards, generator, []
@@ -77,7 +81,8 @@ class _Deck:
         while len(hand) < number and len(self._cards):
             if not self._left:
                 fresh = self._generator.permutation(self._cards).tolist()
-                # Cards already in the hand go last, so that a hand across two shuffles repeats none while others are left.
+                # Cards already in the hand go last, so that a hand across two shuffles repeats
+                # none while others are left.
                 self._left = [card for card in fresh if card not in hand] + [
                     card for card in fresh if card in hand
                 ]

@@ -1,4 +1,4 @@
-"""Faces to test on: generated ones, so that no real person's photo is needed."""
+"""Generated faces to test on, so that no real person's photo is needed."""
 
 import os
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from kryptonite.data.demo import LATENT, load_generator
 from kryptonite.data.pairs import PAIR_COLUMNS
-from kryptonite.inference.pipeline import Pipeline
+from kryptonite.runs.load import load
 from tests.tiny import write_run
 
 # The same examples on every run, and no clock: a busy machine must not fail a test.
@@ -22,15 +22,28 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
+def generate(latents: np.ndarray, side: int) -> np.ndarray:
+    """Renders latents, N×100, as photos: uint8, N×side×side×3, RGB."""
+    with torch.inference_mode():
+        images = load_generator()(torch.from_numpy(latents.astype(np.float32))[:, :, None, None])
+    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    resized = [cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in pixels]
+    return np.stack(resized)
+
+
 @pytest.fixture(scope="session")
 def faces() -> list[np.ndarray]:
     """Eight generated people, one 160-pixel photo each, RGB uint8."""
-    generator = np.random.default_rng(4)
-    latents = torch.from_numpy(generator.standard_normal((8, LATENT)).astype(np.float32))
-    with torch.inference_mode():
-        images = load_generator()(latents[:, :, None, None])
-    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return [cv2.resize(image, (160, 160), interpolation=cv2.INTER_CUBIC) for image in pixels]
+    return list(generate(np.random.default_rng(4).standard_normal((8, LATENT)), 160))
+
+
+@pytest.fixture(scope="session")
+def people() -> np.ndarray:
+    """Sixteen generated people, five photos of each: uint8, 16×5×80×80×3, RGB."""
+    generator = np.random.default_rng(1)
+    centres = generator.standard_normal((16, 1, LATENT))
+    latents = centres + 0.35 * generator.standard_normal((16, 5, LATENT))
+    return generate(latents.reshape(80, LATENT), 80).reshape(16, 5, 80, 80, 3)
 
 
 @pytest.fixture
@@ -42,7 +55,7 @@ def run(tmp_path):
 @pytest.fixture
 def pipeline(run, tmp_path):
     """That run, loaded, with a cache of its own."""
-    return Pipeline.load(run, cache=tmp_path / "cache", device="cpu")
+    return load(run, cache=tmp_path / "cache", device="cpu")
 
 
 @pytest.fixture
@@ -57,75 +70,48 @@ def save():
     return write
 
 
-@pytest.fixture(scope="session")
-def people() -> np.ndarray:
-    """Sixteen generated people, five photos of each: uint8, 16×5×80×80×3, RGB."""
-    generator = np.random.default_rng(1)
-    latents = generator.standard_normal((16, 1, LATENT)) + 0.35 * generator.standard_normal(
-        (16, 5, LATENT)
-    )
-    with torch.inference_mode():
-        images = load_generator()(
-            torch.from_numpy(latents.reshape(80, LATENT).astype(np.float32))[:, :, None, None]
-        )
-    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return np.stack(
-        [cv2.resize(image, (80, 80), interpolation=cv2.INTER_CUBIC) for image in pixels]
-    ).reshape(16, 5, 80, 80, 3)
-
-
 @pytest.fixture
 def folders(tmp_path, people, save):
-    """The challenge's folder layout with 16 people of 3 genuine and 2 `k_` images (noisier), and 4 test pairs."""
+    """The challenge's folders: 16 people of 3 genuine and 2 noisy `k_` images, 4 test pairs."""
     generator = np.random.default_rng(0)
+    names = ("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg")
     for person, photos in enumerate(people):
-        for name, photo in zip(
-            ("0.jpg", "1.jpg", "2.jpg", "k_0.jpg", "k_1.jpg"), photos, strict=True
-        ):
+        for name, photo in zip(names, photos, strict=True):
             noise = generator.integers(-12, 13, photo.shape) if name.startswith("k_") else 0
             pixels = np.clip(photo.astype(int) + noise, 0, 255).astype(np.uint8)
             save(tmp_path / "data/train/images" / f"{person:08d}" / name, pixels)
     for pair in range(4):
+        folder = tmp_path / "data/test_public/images" / f"{pair:08d}"
         for number in (0, 1):
-            save(
-                tmp_path / "data/test_public/images" / f"{pair:08d}" / f"{number}.jpg",
-                people[pair, 2 * number, :, ::-1],
-            )
+            save(folder / f"{number}.jpg", people[pair, 2 * number, :, ::-1])
     return tmp_path
 
 
 @pytest.fixture
 def face_pairs(tmp_path, faces, save):
-    """48 pairs of eight people, three photos each (mirrored, darker), the third filed as synthetic."""
-    paths = {}
+    """48 pairs of eight people, three photos each (mirrored, darker), the third as synthetic."""
+    photos = {}
     for person, face in enumerate(faces):
         for number, photo in enumerate((face, face[:, ::-1], face // 2)):
-            paths[person, number] = str(save(tmp_path / "photos" / f"{person}-{number}.png", photo))
+            path = tmp_path / "photos" / f"{person}-{number}.png"
+            photos[person, number] = str(save(path, photo))
     rows = []
     for person in range(8):
         for step in (1, 2, 3):
-            rows.append(
-                (
-                    paths[person, 0],
-                    paths[(person + step) % 8, 1],
-                    person,
-                    (person + step) % 8,
-                    0,
-                    "different",
-                )
-            )
-        rows.append((paths[person, 0], paths[person, 1], person, person, 0, "same"))
-        rows += [
-            (paths[person, number], paths[person, 2], person, person, 1, "synthetic")
-            for number in (0, 1)
-        ]
-    table = pd.DataFrame(
-        rows, columns=["path_a", "path_b", "label_a", "label_b", "synthetic_b", "kind"]
-    )
+            other = (person + step) % 8
+            pair = photos[person, 0], photos[other, 1]
+            rows.append((*pair, person, other, 0, "different"))
+        mated = photos[person, 0], photos[person, 1]
+        rows.append((*mated, person, person, 0, "same"))
+        for photo in mated:
+            rows.append((photo, photos[person, 2], person, person, 1, "synthetic"))
+    columns = ["path_a", "path_b", "label_a", "label_b", "synthetic_b", "kind"]
+    table = pd.DataFrame(rows, columns=columns).astype({"label_a": str, "label_b": str})
+    synthetic = table["kind"] == "synthetic"
     table = table.assign(
-        pair_id=[f"{n:08d}" for n in range(len(table))],
+        pair_id=[f"{number:08d}" for number in range(len(table))],
         synthetic_a=0,
         label=(table["kind"] == "same").astype(int),
+        species=np.where(synthetic, "dark", ""),
     )
-    table["species"] = np.where(table["kind"] == "synthetic", "dark", "")
-    return table.astype({"label_a": str, "label_b": str})[PAIR_COLUMNS]
+    return table[PAIR_COLUMNS]

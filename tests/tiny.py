@@ -1,4 +1,4 @@
-"""The smallest system that is whole: scratch networks of some thousand weights, for tests of everything around them."""
+"""The smallest whole system: scratch networks of some thousand weights."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import torch
 import yaml
 
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
-from kryptonite.fusion.fuse import Evidence, Verifier, fit_fuser, save_verifiers
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import fit_fuser
+from kryptonite.fusion.verifier import Verifier, save_verifiers
 from kryptonite.liveness.detector import Detector
 from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone

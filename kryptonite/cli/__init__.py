@@ -1,1 +1,1 @@
-"""The commands: each parses, calls and reports."""
+"""The `kryptonite` command. A command's module parses, calls the library and reports."""

@@ -1,108 +1,107 @@
-"""The whole chain on embedded data: `python demo.py [--short]`. Needs no data, no account, no GPU."""
+"""`kryptonite demo`."""
 
-import argparse
-import sys
+import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jsonargparse import auto_cli
+from kryptonite.cli.arguments import command_parser
 
-from kryptonite.core.errors import KryptoniteError
-from kryptonite.data.audit.prepare import prepare
-from kryptonite.data.demo import DemoConfig, write_demo
-from kryptonite.data.layouts import DataConfig, load_images
-from kryptonite.data.protocol import load_protocol
-from kryptonite.detection.aligner import Aligner, AlignerConfig
-from kryptonite.detection.faces import CENTRE_CROP
-from kryptonite.inference.pipeline import Pipeline
-from kryptonite.report.sheet import draw_sheet
-from kryptonite.runs.assess import report
-from kryptonite.runs.config import RunConfig
-from kryptonite.runs.stages import run_experiment
+if TYPE_CHECKING:
+    import numpy as np
 
-CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
-SHORT = DemoConfig(people=40, test_people=16, forgeries=4, pairs=400)
-SHORT_EPOCHS = ["--recognition.fit.epochs", "3", "--liveness.fit.epochs", "3"]
+    from kryptonite.detection.aligner import AlignerConfig
+
+DESCRIPTION = """\
+Run the whole chain on generated faces: make people and forgeries, prepare, train,
+submit, report, and draw a sheet of examples. Needs no data, no account and no GPU."""
+EXAMPLES = ("", "--short", "--out runs/other")
+
+SHORT: dict[str, Any] = {"people": 40, "test_people": 16, "forgeries": 4, "pairs": 400}
+SHORT_EPOCHS = ("--recognition.fit.epochs", "3", "--liveness.fit.epochs", "3")
+
+_log = logging.getLogger(__name__)
 
 
-def main() -> int:
-    """Makes people and forgeries, prepares, trains, submits, scores, draws; gives the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: list[str], program: str) -> int:
+    """Makes the data, trains, submits, reports, draws, and returns the exit status."""
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "--short",
         action="store_true",
-        help="a third of the people, few epochs: shows that the chain works",
+        help="a third of the people and few epochs: shows that the chain works",
     )
     parser.add_argument(
         "--out", default="runs/demo", help="folder of the run; the data goes to data-root in it"
     )
-    arguments = parser.parse_args()
-    began, short, out = time.perf_counter(), arguments.short, arguments.out
-    run, root = Path(out), Path(out) / "data-root"
-    config = auto_cli(
-        RunConfig,
-        as_positional=False,
-        args=[
-            "--config",
-            str(CONFIG),
-            "--run",
-            out,
-            "--cache",
-            f"{out}/crops",
-            "--data.root",
-            str(root),
-            *(SHORT_EPOCHS if short else []),
-        ],
+    options = parser.parse_args(arguments)
+    began = time.perf_counter()
+
+    from kryptonite.cli.configuration import packaged_configs, read_run_config
+    from kryptonite.data.audit.prepare import prepare
+    from kryptonite.data.demo import DemoConfig, write_demo
+    from kryptonite.data.layouts import DataConfig, load_images
+    from kryptonite.data.protocol import load_protocol
+    from kryptonite.inference.submission import submit
+    from kryptonite.report.sheet import draw_sheet
+    from kryptonite.runs.load import load
+    from kryptonite.runs.report import Protocol, write_run_report
+    from kryptonite.runs.run_dir import RunDir
+    from kryptonite.runs.stages import train
+
+    run = RunDir(Path(options.out))
+    root, truth = run.path / "data-root", run.path / "data-root" / "gt.csv"
+    places = ["--run", options.out, "--cache", f"{options.out}/crops", "--data.root", str(root)]
+    epochs = SHORT_EPOCHS if options.short else ()
+    config = read_run_config(packaged_configs()["demo"], [*places, *epochs])
+    _log.info("demo: making people and forgeries")
+    size = SHORT if options.short else {}
+    if write_demo(root, DemoConfig(**size), _locator(config.aligner)):
+        prepare(config.data, root)
+    train(config)
+    pipeline = load(run.path, cache=config.cache)
+    submission = submit(pipeline, root, run.submission)
+    protocol = Protocol(truth, root, config.cache, resamples=config.fusion.resamples)
+    findings = write_run_report(run, protocol, run.report)
+    pairs = load_protocol(truth, root).merge(
+        submission.scores.drop(columns=["path_a", "path_b"]), on="pair_id"
     )
-    try:
-        print("demo: making people and forgeries", file=sys.stderr)
-        if write_demo(root, SHORT if short else DemoConfig(), _locator(config.aligner)):
-            prepare(config.data, root)
-        run_experiment(config)
-        pipeline = Pipeline.load(run, cache=config.cache)
-        submission = pipeline.submit(root, run / "submission.csv")
-        findings = report(
-            run,
-            root / "gt.csv",
-            root,
-            run / "report.html",
-            config.cache,
-            resamples=config.fusion.resamples,
-        )
-        pairs = load_protocol(root / "gt.csv", root).merge(
-            submission.scores.drop(columns=["path_a", "path_b"]), on="pair_id"
-        )
-        draw_sheet(
-            run / "sheet.png",
-            load_images(DataConfig(str(root)), "train"),
-            pairs,
-            pipeline.verifier.threshold,
-        )
-    except KryptoniteError as error:
-        print(f"demo.py: {error}", file=sys.stderr)
-        return 2
-    fused, alone = findings["systems"][findings["chosen"]], findings["systems"]["none"]
-    by_species = {row["species"]: row["system"]["spf_eer"] for row in findings["species"]}
-    unseen = ", ".join(findings["withheld"])
-    print(
-        f"demo: SPF-EER by forgery: {', '.join(f'{name} {value:.4f}' for name, value in by_species.items())} ({unseen} not in training)"
+    draw_sheet(
+        run.path / "sheet.png",
+        load_images(DataConfig(str(root)), "train"),
+        pairs,
+        pipeline.verifier.threshold,
     )
-    print(
-        f"demo: {run}/report.html, {run}/submission.csv, {run}/metrics.json, {run}/model_card.md, {run}/sheet.png"
-    )
-    print(
-        f"demo: EER {fused['eer_challenge']:.4f} recognition-only {alone['eer_challenge']:.4f} SV {fused['sv_eer']:.4f} "
-        f"SPF {fused['spf_eer']:.4f} pairs {len(pairs)} seconds {time.perf_counter() - began:.0f}"
-    )
+    _print_summary(findings, run.path, len(pairs), time.perf_counter() - began)
     return 0
 
 
-def _locator(config: AlignerConfig):
-    """Landmarks of the face in each photo, None where there is none."""
+def _print_summary(findings: dict[str, Any], run: Path, pairs: int, seconds: float) -> None:
+    fused, alone = findings["systems"][findings["chosen"]], findings["systems"]["none"]
+    by_species = ", ".join(
+        f"{row['species']} {row['system']['spf_eer']:.4f}" for row in findings["species"]
+    )
+    unseen = ", ".join(findings["withheld"])
+    print(f"demo: SPF-EER by forgery: {by_species} ({unseen} not in training)")
+    names = ("report.html", "submission.csv", "metrics.json", "model_card.md", "sheet.png")
+    print(f"demo: {', '.join(f'{run}/{name}' for name in names)}")
+    print(
+        f"demo: EER {fused['eer_challenge']:.4f} recognition-only {alone['eer_challenge']:.4f} "
+        f"SV {fused['sv_eer']:.4f} SPF {fused['spf_eer']:.4f} pairs {pairs} seconds {seconds:.0f}"
+    )
+
+
+def _locator(
+    config: "AlignerConfig",
+) -> Callable[[list["np.ndarray"]], list["np.ndarray | None"]]:
+    """Returns a function from photos to the landmarks of the face in each, None where none is."""
+    from kryptonite.detection.aligner import Aligner
+    from kryptonite.detection.faces import CENTRE_CROP
+
     aligner = Aligner(config, [])
 
-    def locate(photos: list[np.ndarray]) -> list[np.ndarray | None]:
+    def locate(photos: list["np.ndarray"]) -> list["np.ndarray | None"]:
         faces = aligner(photos)
         return [
             None if status == CENTRE_CROP else points
@@ -110,7 +109,3 @@ def _locator(config: AlignerConfig):
         ]
 
     return locate
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,67 +1,45 @@
-"""How good a run is, in one report: `python evaluate.py --run runs/default [--pairs gt.csv --data_root .]`."""
+"""`kryptonite evaluate`."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from kryptonite.core.errors import KryptoniteError
-from kryptonite.runs.assess import data_root_of, report
-from kryptonite.runs.stages import PAIRS
+from kryptonite.cli.arguments import add_protocol, add_run, command_parser, protocol_of
+
+DESCRIPTION = """\
+Measure the error rates of a run on labelled pairs and write an HTML report, with
+the figures as JSON beside it."""
+EXAMPLES = (
+    "--run runs/demo",
+    "--run runs/demo --pairs gt.csv --data_root . --out report.html",
+)
 
 
-def main() -> int:
-    """Writes report.html and report.json; gives the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="runs/default", help="folder of a finished run")
-    parser.add_argument(
-        "--pairs",
-        help="frozen pairs, or a ground truth of the test pairs; the run's validation pairs unless given",
-    )
-    parser.add_argument(
-        "--data_root",
-        help="folder the pairs' photos lie in; that of the run's training unless given",
-    )
+def main(arguments: list[str], program: str) -> int:
+    """Writes the report, prints the error rates of every fusion and returns the exit status."""
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
+    add_run(parser)
     parser.add_argument(
         "--out",
-        help="HTML file to write, figures as JSON beside it; report.html in the run's folder unless given",
+        help="HTML file to write, with the figures as JSON beside it; by default report.html in "
+        "the run's folder",
     )
-    parser.add_argument(
-        "--cache", default=".cache/crops", help="folder of aligned crops, safe to delete"
-    )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=1000,
-        help="bootstrap resamples over identities behind the intervals",
-    )
-    arguments = parser.parse_args()
-    run = Path(arguments.run)
-    out = Path(arguments.out or run / "report.html")
-    try:
-        findings = report(
-            run,
-            arguments.pairs or run / PAIRS,
-            arguments.data_root or data_root_of(run),
-            out,
-            arguments.cache,
-            arguments.device,
-            arguments.resamples,
-        )
-    except KryptoniteError as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
+    add_protocol(parser, resamples=1000)
+    options = parser.parse_args(arguments)
+
+    from kryptonite.runs.report import write_run_report
+    from kryptonite.runs.run_dir import RunDir
+
+    run = RunDir(Path(options.run))
+    out = Path(options.out or run.report)
+    findings = write_run_report(run, protocol_of(options, run), out)
     for warning in findings["warnings"]:
         print(f"note: {warning}", file=sys.stderr)
     for name, figures in findings["systems"].items():
         low, high = figures["intervals"]["eer_challenge"]
         print(
-            f"{'*' if name == findings['chosen'] else ' '} {name:15} EER {figures['eer_challenge']:.4f} [{low:.4f}, {high:.4f}]  "
+            f"{'*' if name == findings['chosen'] else ' '} {name:15} "
+            f"EER {figures['eer_challenge']:.4f} [{low:.4f}, {high:.4f}]  "
             f"SV {figures['sv_eer']:.4f}  SPF {figures['spf_eer']:.4f}"
         )
     print(f"{out}, {out.with_suffix('.json')}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,28 +1,26 @@
-"""Write both networks of a run as ONNX: `python export.py --run RUN`; `make_submission.py` then uses them wherever the CPU computes."""
+"""`kryptonite export`."""
 
-import argparse
-import sys
 from pathlib import Path
 
-from kryptonite.core.errors import KryptoniteError
-from kryptonite.inference.pipeline import Pipeline
-from kryptonite.nn.onnx_runtime import EXPORT
+from kryptonite.cli.arguments import add_run, command_parser
+
+DESCRIPTION = """\
+Write every network of a run as ONNX beside its weights, after comparing its outputs
+with PyTorch's. `kryptonite submit` then uses ONNX Runtime where the CPU computes."""
+EXAMPLES = ("--run runs/demo",)
 
 
-def main() -> int:
-    """Writes model.onnx beside each branch's weights; gives the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="runs/default", help="folder of a finished run")
-    run = Path(parser.parse_args().run)
-    try:
-        largest = Pipeline.load(run, device="cpu").export()
-    except KryptoniteError as error:
-        print(f"export.py: {error}", file=sys.stderr)
-        return 2
-    for branch, apart in largest.items():
-        print(f"{run / branch / EXPORT}: largest difference from PyTorch {apart:.1e}")
+def main(arguments: list[str], program: str) -> int:
+    """Writes model.onnx beside the weights of each network and returns the exit status."""
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
+    add_run(parser)
+    run = Path(parser.parse_args(arguments).run)
+
+    from kryptonite.nn.model import EXPORT_FILE
+    from kryptonite.runs.export import export_networks
+    from kryptonite.runs.load import load
+
+    deviations = export_networks(load(run, device="cpu"))
+    for folder, deviation in deviations.items():
+        print(f"{run / folder / EXPORT_FILE}: largest difference from PyTorch {deviation:.1e}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

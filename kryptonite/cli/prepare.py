@@ -1,50 +1,59 @@
-"""Audit a data set, freeze its splits and validation pairs, take mislabels out: `python prepare.py [--data.root .] [--out .] [--clean]`."""
+"""`kryptonite prepare`."""
 
-import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from kryptonite.core.errors import ConfigError, KryptoniteError
+from kryptonite.cli.arguments import format_examples
+from kryptonite.cli.configuration import CONFIG, CONFIG_HELP, HelpFormatter, find_configs
+from kryptonite.core.errors import ConfigError
 from kryptonite.data.audit.cleaning import CleanConfig
-from kryptonite.data.audit.prepare import FINDINGS, SHEET, Embed, prepare
-from kryptonite.inference.pipeline import embed_photos
-from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
-from kryptonite.runs.stages import crop_cache
+
+if TYPE_CHECKING:
+    from kryptonite.data.audit.prepare import Embed
+
+DESCRIPTION = """\
+Audit a data set, split it, and freeze the split and the validation pairs: write
+train.csv, val.csv, test.csv, pairs_val.csv and audit.json. With --clean, also find
+training photos that are filed under the wrong person, move or drop them, and list
+them in cleaning.csv and cleaning.png.
+
+Takes the configuration of `kryptonite train` and reads its `data` section; to clean,
+also `recognition`, `aligner` and `cache`."""
+EXAMPLES = (
+    "--data.root .",
+    "--config edgeface-cpu --data.root . --clean --out cleaned",
+)
 
 
-def main() -> int:
-    """Writes train.csv, val.csv, test.csv, pairs_val.csv and audit.json, with --clean also cleaning.csv and cleaning.png.
-
-    Takes the same configuration as train.py, of which it reads `data` and, to clean, `recognition`, `aligner` and `cache`.
-
-    Returns:
-        Exit status.
-    """
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML as for train.py")
-    parser.add_argument("--out", help="folder to write to; the data's root unless given")
+def main(arguments: list[str], program: str) -> int:
+    """Writes the tables and the audit, prints what was found and returns the exit status."""
+    parser = ArgumentParser(
+        prog=program,
+        usage="%(prog)s [--config CONFIG] [--out OUT] [--clean] [--FIELD VALUE ...]",
+        description=DESCRIPTION,
+        epilog=format_examples(program, EXAMPLES),
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument(CONFIG, action="config", help=CONFIG_HELP)
+    parser.add_argument("--out", help="folder to write to; by default the root of the data")
     parser.add_argument(
         "--clean",
         action="store_true",
-        help="move or leave out training photos that are filed under the wrong person",
+        help="move or drop training photos that are filed under the wrong person",
     )
     parser.add_class_arguments(CleanConfig, "cleaning")
     parser.add_class_arguments(RunConfig)
-    try:
-        arguments = parser.instantiate(parser.parse_args())
-        out = Path(arguments.out or arguments.data.root)
-        report = prepare(
-            arguments.data,
-            out,
-            _embedder(arguments) if arguments.clean else None,
-            arguments.cleaning,
-        )
-    except KryptoniteError as error:
-        print(f"prepare.py: {error}", file=sys.stderr)
-        return 2
+    options = parser.instantiate(parser.parse_args(find_configs(arguments)))
+
+    from kryptonite.data.audit.prepare import FINDINGS, SHEET, prepare
+
+    out = Path(options.out or options.data.root)
+    embed = _embedder(options) if options.clean else None
+    report = prepare(options.data, out, embed, options.cleaning)
     for split, counts in report["counts"].items():
         print(f"{split}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     for name in (
@@ -55,30 +64,30 @@ def main() -> int:
     ):
         print(f"{name}: {report[name]['count']}")
     shortcuts = report["shortcuts"]
-    cure = " ".join(f"--aligner.{name} {value}" for name, value in shortcuts["cure"].items())
-    print(f"shortcuts: {shortcuts['verdict']}" + (f"; train with {cure}" if cure else ""))
-    if arguments.clean:
+    remedy = " ".join(f"--aligner.{name} {value}" for name, value in shortcuts["cure"].items())
+    print(f"shortcuts: {shortcuts['verdict']}" + (f"; train with {remedy}" if remedy else ""))
+    if options.clean:
         counts = ", ".join(f"{action} {count}" for action, count in report["cleaning"].items())
         print(
-            f"cleaning (train): {counts}; {out / FINDINGS}, {out / SHEET}; train with --data.root {out}"
+            f"cleaning (train): {counts}; {out / FINDINGS}, {out / SHEET}; "
+            f"train with --data.root {out}"
         )
     print(f"split hash: {report['split_hash'][:12]}")
     return 0
 
 
-def _embedder(config: RunConfig) -> Embed:
-    """The recogniser that the recognition branch starts from, on crops that training will use too."""
-    if config.recognition.backbone.weights in ("pip", "scratch"):
+def _embedder(config: RunConfig) -> "Embed":
+    """Returns the recogniser that training starts from, on the crops that training will use."""
+    weights = config.recognition.backbone.weights
+    if weights in ("pip", "scratch"):
         raise ConfigError(
-            f"recognition.backbone.weights is {config.recognition.backbone.weights!r}, which tells no faces apart; cleaning needs a face "
-            "recogniser: its file, or a hub model (see configs/edgeface-cpu.yaml and configs/default.yaml)"
+            f"recognition.backbone.weights is {weights!r}, a network that cannot tell faces apart; "
+            "cleaning needs a face recogniser: its file, or a hub model "
+            "(see configs/edgeface-cpu.yaml and configs/default.yaml)"
         )
-    return partial(
-        embed_photos,
-        Recogniser.pretrained(config.recognition, config.aligner.device),
-        crop_cache(config),
-    )
+    from kryptonite.inference.embed import embed_photos
+    from kryptonite.recognition.recogniser import Recogniser
+    from kryptonite.runs.data import crop_cache
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    recogniser = Recogniser.pretrained(config.recognition, config.aligner.device)
+    return partial(embed_photos, recogniser, crop_cache(config))

@@ -1,1 +1,1 @@
-"""Errors, atomic files, image decoding, and the contract between crops and models; imports no other part."""
+"""Errors, files, images, devices and the crop contract; imports no other part."""

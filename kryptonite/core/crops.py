@@ -1,4 +1,4 @@
-"""The contract between aligned crops and the models that read them."""
+"""The contract between aligned crops and the models that take them."""
 
 from dataclasses import asdict, dataclass
 
@@ -12,12 +12,13 @@ from kryptonite.core.errors import InputContractError
 class CropTemplate:
     """Where the five ArcFace landmarks lie in a square crop.
 
-    The ArcFace five-point template on 112×112 (insightface, `arcface_dst`) is scaled to the crop and pulled in so that `margin` of
-    the template's side is added on each side.
+    The ArcFace five-point template on 112×112 (insightface, `arcface_dst`) is scaled to the crop
+    after `margin` of its side is added on each side.
 
     Args:
         size: Side of the crop in pixels.
-        margin: Added on each side, as a fraction of the template's own side; 0 is the plain ArcFace crop.
+        margin: Border on each side, as a fraction of the template's own side; 0 gives the plain
+            ArcFace crop.
     """
 
     size: int = 112
@@ -25,34 +26,33 @@ class CropTemplate:
 
     @property
     def name(self) -> str:
-        """For example `arcface5-112-m0`: part of cache keys and of every model's description."""
+        """For example `arcface5-112-m0`; part of cache keys and of model descriptions."""
         return f"arcface5-{self.size}-m{self.margin:g}"
 
 
 @dataclass(frozen=True)
 class Crops:
-    """A batch of aligned crops and what they are.
+    """A batch of aligned crops.
 
     Args:
-        pixels: uint8, N×S×S×3.
-        template: How they were cut.
-        colour: Channel order, `RGB` or `BGR`. The aligner always gives `RGB`.
+        pixels: uint8, N×S×S×3, RGB.
+        template: The template they were cut to.
     """
 
     pixels: np.ndarray
     template: CropTemplate
-    colour: str = "RGB"
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model wants to see; saved beside its weights.
+    """The input a model requires; saved beside its weights.
 
     Args:
-        template: The crop it was trained on.
-        colour: Channel order the network itself expects. Crops are always handed over as RGB; the model turns them.
-        mean: Per channel of the network's order, on the 0..1 scale.
-        std: Likewise.
+        template: The template of its training crops.
+        colour: Channel order of the network, `RGB` or `BGR`. Crops are always RGB; the model
+            reorders them.
+        mean: Mean per channel, in the network's order, on the 0..1 scale.
+        std: Standard deviation per channel, likewise.
     """
 
     template: CropTemplate
@@ -64,15 +64,11 @@ class InputSpec:
         """Refuses crops made for another model.
 
         Raises:
-            InputContractError: Template, shape, dtype or colour order differ.
+            InputContractError: Template, shape or dtype differ.
         """
         if crops.template != self.template:
             raise InputContractError(
                 f"crops were cut to {crops.template.name}, the model expects {self.template.name}"
-            )
-        if crops.colour != "RGB":
-            raise InputContractError(
-                f"crops are {crops.colour}; models take RGB crops and reorder the channels themselves"
             )
         side = self.template.size
         if (
@@ -81,11 +77,12 @@ class InputSpec:
             or crops.pixels.shape[1:] != (side, side, 3)
         ):
             raise InputContractError(
-                f"crops must be uint8 N×{side}×{side}×3, got {crops.pixels.dtype} {crops.pixels.shape}"
+                f"crops must be uint8 N×{side}×{side}×3, "
+                f"got {crops.pixels.dtype} {crops.pixels.shape}"
             )
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Maps RGB float images in 0..1, N×3×S×S, to what the network reads (channel order, mean, std)."""
+        """Maps RGB float images in 0..1, N×3×S×S, to the network's channel order and statistics."""
         if self.colour == "BGR":
             images = images.flip(1)
         mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
@@ -93,7 +90,7 @@ class InputSpec:
         return (images - mean) / std
 
     def to_dict(self) -> dict:
-        """JSON-able form; `from_dict` reads it back."""
+        """JSON-able form, for `from_dict`."""
         return asdict(self)
 
     @classmethod
@@ -110,7 +107,7 @@ class InputSpec:
 def to_unit_tensor(
     pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """uint8 N×S×S×3 crops to float32 N×3×S×S in 0..1 on `device`."""
+    """Converts crops, uint8 N×S×S×3, to float32 N×3×S×S in 0..1 on `device`."""
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(np.ascontiguousarray(pixels))
     return pixels.to(device).permute(0, 3, 1, 2).float().div(255.0)

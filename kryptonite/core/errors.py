@@ -1,12 +1,12 @@
-"""Typed errors. Every message names the file, and the row where there is one."""
+"""Typed errors. Messages name the file, and the row where there is one."""
 
 
 class KryptoniteError(Exception):
-    """Base of every error this project raises on purpose; scripts print it without a traceback."""
+    """Base of all errors raised on purpose; the commands print them without a traceback."""
 
 
 class DataError(KryptoniteError):
-    """A table, a folder or a submission is not what it must be."""
+    """A table, a folder, a submission or a cache is malformed or incomplete."""
 
 
 class ImageReadError(KryptoniteError):
@@ -14,15 +14,15 @@ class ImageReadError(KryptoniteError):
 
 
 class InputContractError(KryptoniteError):
-    """Crops do not fit the model: template, size, dtype or colour order differ."""
+    """Crops do not fit the model: template, size or dtype differ."""
 
 
 class WeightsError(KryptoniteError):
-    """Weights cannot be had, or do not fit the network strictly."""
+    """Weights are unavailable, damaged or do not fit the network strictly."""
 
 
 class ConfigError(KryptoniteError):
-    """A configuration asks for something that cannot be."""
+    """A configuration holds an unknown name or an impossible value."""
 
 
 class MetricError(KryptoniteError):

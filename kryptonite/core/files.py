@@ -1,4 +1,4 @@
-"""Atomic writes and content hashes: a reader never sees a half-written file."""
+"""Atomic writes and content hashes."""
 
 import hashlib
 import json
@@ -14,8 +14,9 @@ from typing import Any
 def atomic_path(target: Path | str) -> Iterator[Path]:
     """Yields a temporary path beside `target`; renamed onto it on success, removed on failure.
 
-    `os.replace` is atomic on one file system, so two processes may write the same target: one of them wins whole.
-    The temporary name keeps the target's suffix because several writers choose the format by it.
+    `os.replace` is atomic within a file system: readers never see a half-written file, and of two
+    processes that write the same target one wins completely. The temporary name keeps the target's
+    suffix, because several writers choose the format by it.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -24,8 +25,8 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     )
     os.close(handle)
     temporary = Path(name)
-    # mkstemp makes files private (0600); what a run leaves behind is to be read by others as any file is.
-    # Set after the writer is done, since some writers make the file anew.
+    # mkstemp makes files private (0600), but others should be able to read a run's files. The mode
+    # is set after writing, since some writers replace the file.
     umask = os.umask(0)
     os.umask(umask)
     try:
@@ -43,7 +44,7 @@ def write_text(target: Path | str, text: str) -> None:
 
 
 def write_json(target: Path | str, value: Any) -> None:
-    """Writes JSON atomically; refuses NaN and infinity, which JSON does not have."""
+    """Writes JSON atomically; raises ValueError on NaN and infinity, which JSON lacks."""
     write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -63,5 +64,5 @@ def sha256_file(path: Path | str) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Hex SHA-256 of a JSON-able value in a canonical form (sorted keys): equal values, equal prints."""
+    """Hex SHA-256 of a JSON-able value, serialised with sorted keys."""
     return sha256_bytes(json.dumps(value, sort_keys=True, default=str).encode())

@@ -1,4 +1,4 @@
-"""Decode images the one way the whole project does: RGB, uint8, EXIF orientation honoured."""
+"""Decode images in one way everywhere: RGB, uint8, EXIF orientation applied."""
 
 import io
 from pathlib import Path
@@ -14,23 +14,22 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
 
     Args:
         content: The file's bytes.
-        name: What the error message calls the file.
+        name: Identifies the file in error messages.
 
     Returns:
-        RGB uint8 array, H×W×3, upright as the EXIF orientation tag says.
+        RGB uint8 array, H×W×3, turned upright by the EXIF orientation tag.
 
     Raises:
-        ImageReadError: The bytes are not a whole image.
+        ImageReadError: The bytes are not a complete image.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            # Pillow raises on truncated files unless told otherwise: half a photo must not be scored as a whole one.
+            # Pillow raises on truncated files by default; half a photo must not get a score.
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except MemoryError:
-        raise  # says nothing about the file
-    except (
-        Exception
-    ) as error:  # Pillow raises OSError, SyntaxError, struct.error, … for broken files
+        raise  # not the file's fault
+    # Pillow raises OSError, SyntaxError, struct.error, … for broken files.
+    except Exception as error:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({error})") from error
 
 

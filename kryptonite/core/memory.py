@@ -1,4 +1,4 @@
-"""How the C library hands memory back."""
+"""Control how glibc returns freed memory to the system; called by entry points only."""
 
 import ctypes
 import sys
@@ -10,21 +10,21 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mal
 
 @cache
 def keep_freed_memory() -> bool:
-    """Lets glibc keep freed blocks for reuse instead of returning every large one to the system; once per process.
+    """Makes glibc keep freed blocks for reuse, for the rest of the process; idempotent.
 
-    torch allocates and frees activations of many megabytes on each CPU batch; mapping and zeroing those pages anew costs more than half of
-    a mobile network's time at batches of 64 (`benchmarks/allocator.py` measures it). The peak stays what it was, held until the end.
+    torch allocates and frees many megabytes of activations on each CPU batch. Mapping and zeroing
+    those pages again takes more than half of a mobile network's time at batches of 64 (measured by
+    `benchmarks/allocator.py`). Peak memory does not grow, but is held until the process ends.
 
     Returns:
-        Whether the C library has this setting; elsewhere (macOS, musl) nothing is changed.
+        Whether the C library took every setting; where it lacks them (macOS, musl) nothing changes.
     """
     mallopt = _from_libc("mallopt")
-    # One arena: those of finished threads would keep what they freed.
     settings = (
         (_M_MMAP_MAX, 0),
         (_M_TRIM_THRESHOLD, 2**31 - 1),
         (_M_TOP_PAD, 2**28),
-        (_M_ARENA_MAX, 1),
+        (_M_ARENA_MAX, 1),  # arenas of finished threads would keep what was freed in them
     )
     if mallopt is None:
         return False
@@ -33,10 +33,10 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Gives the system what is free just now; every few seconds, not for every batch.
+    """Returns unused heap pages to the system; meant for every few seconds, not every batch.
 
-    What outlives a share of a long list comes to lie between blocks that were freed, and a heap that gives
-    nothing back grows with it.
+    Results that outlive a shard of a long list are allocated between blocks that are freed later;
+    a heap that never returns those grows with the list.
     """
     trim = _from_libc("malloc_trim")
     if trim is not None:
@@ -44,5 +44,5 @@ def return_freed_memory() -> None:
 
 
 def _from_libc(name: str) -> Callable[..., int] | None:
-    """A function of glibc; None on other systems."""
+    """Looks up a glibc function; None on other systems."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

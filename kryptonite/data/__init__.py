@@ -1,1 +1,1 @@
-"""Tables of images and pairs, both layouts of the challenge, submission files, forgeries, the demo's people."""
+"""Image tables, pair protocols, layouts of the challenge, submissions, forgeries, demo data."""

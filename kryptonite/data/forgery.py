@@ -1,24 +1,25 @@
-"""Forgeries made from photos and their five landmarks: face swap, self-blending, re-synthesis.
+"""Forgeries made from photos and their five landmarks: face swap, self-blending, resynthesis.
 
-Each keeps the person recognisable, which is what makes it an attack on a face matcher, and leaves the traces its kind of generator leaves.
-They serve the embedded demo; a real data set brings its own `k_` images.
+Each keeps the identity recognisable, which makes it an attack on a face matcher, and leaves traces
+typical of its kind of generator. The demo builds its `k_` images and test pairs from them; training
+makes more on the fly to vary what the detector learns from.
 """
 
 import cv2
 import numpy as np
 
 FORGERIES = ("face_swap", "self_blend", "resynthesis")
-_SIDE = 160  # pixels of the photos on which the widths of self-blending's blurs were set
+_SIDE = 160  # photo side in pixels for which the blur widths of self-blending were chosen
 
 
 def face_mask(landmarks: np.ndarray, height: int, width: int, scale: float = 1.0) -> np.ndarray:
-    """An ellipse over the inner face: uint8, height×width, 0 or 255.
+    """Draws an ellipse over the inner face: uint8, height×width, 0 or 255.
 
     Args:
         landmarks: 5×2 pixels: eyes, nose, mouth corners.
-        height: Of the photo.
-        width: Likewise.
-        scale: Of the axes; 1 reaches from above the brows to the chin.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+        scale: Scales the axes; 1 reaches from above the brows to the chin.
     """
     eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
     across = landmarks[1] - landmarks[0]
@@ -36,13 +37,16 @@ def face_mask(landmarks: np.ndarray, height: int, width: int, scale: float = 1.0
 def face_swap(
     photo: np.ndarray, landmarks: np.ndarray, donor: np.ndarray, donor_landmarks: np.ndarray
 ) -> np.ndarray:
-    """Puts the donor's face into the photo: landmarks aligned, colours matched, seam blended (Poisson editing, Pérez et al. 2003).
+    """Puts the donor's face into the photo.
+
+    Aligns the landmarks, matches the colours and blends the seam (Poisson editing, Pérez et al.
+    2003).
 
     Args:
-        photo: RGB uint8, H×W×3: keeps hair, pose and background.
-        landmarks: 5×2 pixels of the photo.
-        donor: RGB uint8: whose identity the result shows.
-        donor_landmarks: 5×2 pixels of the donor.
+        photo: RGB uint8, H×W×3; keeps its hair, pose and background.
+        landmarks: 5×2 pixels in the photo.
+        donor: RGB uint8; the identity that the result shows.
+        donor_landmarks: 5×2 pixels in the donor's photo.
 
     Returns:
         RGB uint8, H×W×3.
@@ -55,7 +59,7 @@ def face_swap(
         donor, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
     mask = face_mask(landmarks, height, width)
-    # seamlessClone places the mask's bounding box by its centre and wants it inside the picture.
+    # seamlessClone centres the mask's bounding box, which must lie inside the photo.
     mask[:2], mask[-2:], mask[:, :2], mask[:, -2:] = 0, 0, 0, 0
     face = match_colour(face, photo, mask)
     x, y, w, h = cv2.boundingRect(mask)
@@ -63,29 +67,32 @@ def face_swap(
 
 
 def match_colour(image: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Gives `image` the mean and spread of `reference` within the mask, per channel of Lab (Reinhard et al. 2001)."""
-    ours, theirs = (
+    """Gives `image` the colour mean and deviation of `reference` within the mask.
+
+    Works per channel of Lab (Reinhard et al. 2001).
+    """
+    source, target = (
         cv2.cvtColor(each, cv2.COLOR_RGB2LAB).astype(np.float32) for each in (image, reference)
     )
     inside = mask > 0
-    spread = np.maximum(ours[inside].std(0), 1e-3)
-    matched = (ours - ours[inside].mean(0)) * (theirs[inside].std(0) / spread) + theirs[
-        inside
-    ].mean(0)
+    gain = target[inside].std(0) / np.maximum(source[inside].std(0), 1e-3)
+    matched = (source - source[inside].mean(0)) * gain + target[inside].mean(0)
     return cv2.cvtColor(np.clip(matched, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
 
 
 def self_blend(
     photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator, colour: float = 1.0
 ) -> np.ndarray:
-    """Blends a photo with a slightly moved and recoloured copy of itself inside a deformed face mask (self-blended images, Shiohara &
-    Yamasaki 2022).
+    """Blends a photo with a slightly moved, recoloured copy of itself inside a deformed face mask.
+
+    Self-blended images of Shiohara & Yamasaki 2022.
 
     Args:
         photo: RGB uint8, H×W×3.
         landmarks: 5×2 pixels.
         generator: Source of the random choices.
-        colour: How far the copy's colours may stray, 0..1; at 1 each channel by a fifth and 16 of its 255 levels.
+        colour: How far the copy's colours may stray, 0..1; at 1 each channel by up to a fifth plus
+            16 of its 255 levels.
 
     Returns:
         RGB uint8, H×W×3.
@@ -111,7 +118,7 @@ def self_blend(
     mask = (
         face_mask(landmarks, height, width, generator.uniform(0.75, 1.1)).astype(np.float32) / 255
     )
-    # An elastic deformation, so that the seam is not always an ellipse.
+    # Deform elastically, so that the seam is not always an ellipse.
     flow = cv2.GaussianBlur(
         generator.standard_normal((height, width, 2)).astype(np.float32), (0, 0), side / 12
     )
@@ -129,8 +136,10 @@ def self_blend(
 def resynthesise(
     photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Renders the face anew at a fifth or a sixth of its resolution, as a small decoder would: detail is lost, and upsampling by
-    transposed convolution with an uneven kernel leaves its periodic trace in the spectrum (Odena et al. 2016; Durall et al. 2020).
+    """Renders the face anew from a fifth or a sixth of its resolution, as a small decoder would.
+
+    Detail is lost, and upsampling by transposed convolution with an uneven kernel leaves its
+    periodic trace in the spectrum (Odena et al. 2016; Durall et al. 2020).
 
     Args:
         photo: RGB uint8, H×W×3.
@@ -145,15 +154,15 @@ def resynthesise(
     small = cv2.resize(
         photo, (-(-width // stride), -(-height // stride)), interpolation=cv2.INTER_AREA
     ).astype(np.float32)
-    stuffed = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
-    stuffed[::stride, ::stride] = small * stride**2
+    sparse = np.zeros((small.shape[0] * stride, small.shape[1] * stride, 3), np.float32)
+    sparse[::stride, ::stride] = small * stride**2
     ramp = np.concatenate([np.arange(1, stride + 1), np.arange(stride - 1, 0, -1)]).astype(
         np.float32
     )
     kernel = np.outer(ramp, ramp) * generator.uniform(0.65, 1.35, (len(ramp), len(ramp)))
-    # Anchored at the stuffed sample's own cell centre, so that the rendering does not move.
+    # Anchor at the centre of each sample's own cell, so that the rendering does not shift.
     rendered = cv2.filter2D(
-        stuffed, -1, (kernel / kernel.sum()).astype(np.float32), borderType=cv2.BORDER_REFLECT_101
+        sparse, -1, (kernel / kernel.sum()).astype(np.float32), borderType=cv2.BORDER_REFLECT_101
     )
     shift = np.float32([[1, 0, (stride - 1) / 2], [0, 1, (stride - 1) / 2]])
     rendered = cv2.warpAffine(rendered, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101)

@@ -1,4 +1,4 @@
-"""Both published layouts of the challenge, as they come."""
+"""Reads both published layouts of the challenge: CSV tables and folders."""
 
 import json
 import os
@@ -18,12 +18,12 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 @dataclass
 class DataConfig:
-    """Where the data is and how it is split and paired.
+    """Where the data lies and how it is split and paired.
 
     Args:
         root: Folder with train.csv and val.csv, or with data/train.
-        val_fraction: Shard of the people held out for validation where no val.csv does it.
-        seed: Of that split.
+        val_fraction: Fraction of the identities held out for validation where there is no val.csv.
+        seed: Seeds that split.
         pairs: How validation pairs are drawn where no pairs_val.csv freezes them.
     """
 
@@ -34,14 +34,15 @@ class DataConfig:
 
 
 def is_forgery_name(path: str) -> bool:
-    """The challenge's convention: generated images are named `k_*`."""
+    """Whether a file is named `k_*`, the challenge's convention for generated images."""
     return os.path.basename(path).startswith("k_")
 
 
 def load_images(config: DataConfig, split: str) -> pd.DataFrame:
     """Loads one split of the training images.
 
-    `train.csv` (and `val.csv`, where it is there) win over folders. Without `val.csv` the people of the training data are split by seed.
+    `train.csv` (and `val.csv`, where it exists) take precedence over folders. Without `val.csv` the
+    training data is split by identity with a seed.
 
     Args:
         config: Root and split.
@@ -64,28 +65,32 @@ def load_images(config: DataConfig, split: str) -> pd.DataFrame:
 
 
 def load_folders(root: Path | str) -> pd.DataFrame:
-    """Reads data/train/[images/]<label>/*, with meta.json and species.json where they are there; all rows in split `train`.
+    """Reads data/train/[images/]<label>/*, with meta.json and species.json where they exist.
+
+    All rows are in split `train`.
 
     Raises:
-        DataError: No such folder, no images in it, a meta.json that is not `{"<label>/<file>": 0 | 1}`, or a species.json that is not
-            `{"<label>/<file>": "what made it"}`.
+        DataError: There is no such folder, it holds no images, meta.json is not `{"<label>/<file>":
+            0 | 1}`, or species.json is not `{"<label>/<file>": "what made it"}`.
     """
     root = Path(root)
     base = root / "data" / "train"
     folder = base / "images" if (base / "images").is_dir() else base
     if not folder.is_dir():
         raise DataError(
-            f"{root}: neither train.csv nor data/train is there; --data.root names the folder that holds one of them"
+            f"{root}: neither train.csv nor data/train exists; set --data.root to the folder that "
+            "holds one of them"
         )
     meta = _read_meta(base / "meta.json")
     species = _read_names(base / "species.json")
     rows = []
-    for person in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        for file in sorted(entry for entry in person.iterdir() if entry.suffix.lower() in SUFFIXES):
-            name = f"{person.name}/{file.name}"
+    for identity in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        files = (entry for entry in identity.iterdir() if entry.suffix.lower() in SUFFIXES)
+        for file in sorted(files):
+            name = f"{identity.name}/{file.name}"
             rows.append(
                 (
-                    person.name,
+                    identity.name,
                     str(file.resolve()),
                     "train",
                     bool(meta.get(name, is_forgery_name(name))),
@@ -99,8 +104,8 @@ def load_test_pairs(root: Path | str) -> pd.DataFrame:
     """Loads the test pairs of either layout.
 
     Returns:
-        Columns pair_id (eight digits), path_a (0.jpg), path_b (1.jpg), sorted by pair_id. A file that is missing keeps its row: whoever
-        scores the pairs reports it, and no pair vanishes.
+        Columns pair_id (eight digits), path_a (0.jpg), path_b (1.jpg), sorted by pair_id. A pair
+        with a missing file keeps its row, so that scoring reports the file and no pair vanishes.
 
     Raises:
         DataError: Names file and row.
@@ -114,7 +119,7 @@ def load_test_pairs(root: Path | str) -> pd.DataFrame:
         base = root / "data" / "test_public"
         folder = base / "images" if (base / "images").is_dir() else base
         if not folder.is_dir():
-            raise DataError(f"{root}: neither test.csv nor data/test_public is there")
+            raise DataError(f"{root}: neither test.csv nor data/test_public exists")
         found = [
             (pair.name, _member(pair, number))
             for pair in sorted(folder.iterdir())
@@ -126,16 +131,18 @@ def load_test_pairs(root: Path | str) -> pd.DataFrame:
     if bad.any():
         row = int(bad.idxmax())
         raise DataError(
-            f"{table}, row {row + 1}: pair id {rows.at[row, 'label']!r} is not a number of up to eight digits"
+            f"{table}, row {row + 1}: pair id {rows.at[row, 'label']!r} is not a number of up to "
+            "eight digits"
         )
     rows["label"] = rows["label"].str.zfill(8)
     sizes = rows.groupby("label")["path"].transform("size")
     if (sizes != 2).any():
         row = int((sizes != 2).idxmax())
         raise DataError(
-            f"{table}, row {row + 1}: pair {rows.at[row, 'label']} has {sizes[row]} rows, a pair has two"
+            f"{table}, row {row + 1}: pair {rows.at[row, 'label']} has {sizes[row]} rows instead "
+            "of two"
         )
-    # Rows come 0.jpg then 1.jpg; a shuffled table is put right by the names.
+    # Rows come as 0.jpg, then 1.jpg; sorting by name also restores a shuffled table.
     rows = rows.assign(name=rows["path"].map(os.path.basename)).sort_values(
         ["label", "name"], kind="stable"
     )
@@ -165,7 +172,7 @@ def _read_meta(path: Path) -> dict[str, int]:
 
 
 def _read_names(path: Path) -> dict[str, Any]:
-    """A JSON object by `<label>/<file>`; empty where there is no such file."""
+    """Reads a JSON object keyed by `<label>/<file>`; empty where the file does not exist."""
     if not path.exists():
         return {}
     try:
@@ -173,7 +180,7 @@ def _read_names(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error})") from error
     if not isinstance(named, dict):
-        raise DataError(f'{path}: must map "<label>/<file>" to its value')
+        raise DataError(f'{path}: must be a JSON object with "<label>/<file>" as keys')
     return named
 
 
@@ -185,10 +192,11 @@ def _raw_csv(path: Path) -> pd.DataFrame:
     missing = {"label", "path"} - set(rows.columns)
     if missing:
         raise DataError(
-            f"{path}: column {', '.join(sorted(missing))} is missing; there are {', '.join(rows.columns)}"
+            f"{path}: column {', '.join(sorted(missing))} is missing; found "
+            f"{', '.join(rows.columns)}"
         )
     if rows.empty:
-        raise DataError(f"{path}: holds no rows")
+        raise DataError(f"{path}: contains no rows")
     for column in ("label", "path"):
         blank = rows[column].str.strip() == ""
         if blank.any():
@@ -199,7 +207,7 @@ def _raw_csv(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path, root: Path, split: str) -> pd.DataFrame:
     rows = _raw_csv(path)
     resolved = _resolve(rows["path"], root, path)
-    if "is_synthetic" in rows.columns:  # a table that `prepare.py` wrote
+    if "is_synthetic" in rows.columns:  # written by `kryptonite prepare`
         wrong = ~rows["is_synthetic"].isin(["True", "False"])
         if wrong.any():
             raise DataError(
@@ -226,9 +234,10 @@ def _read_csv(path: Path, root: Path, split: str) -> pd.DataFrame:
 
 
 def _resolve(paths: pd.Series, root: Path, table: Path) -> list[str]:
-    """Makes paths absolute: relative to the data root, to the table, or to data/, the first of these where the first row's file lies.
+    """Makes paths absolute.
 
-    The base is chosen once per table, so that one missing file cannot send its row somewhere else.
+    They may be relative to the data root, to the table's folder, or to data/. The base is chosen
+    once per table, by the first file that exists, so that a missing file cannot resolve elsewhere.
     """
     first = paths.iloc[0]
     bases = [root, table.parent, root / "data"]
@@ -237,5 +246,6 @@ def _resolve(paths: pd.Series, root: Path, table: Path) -> list[str]:
         if base is not None:
             return [os.path.abspath(base / path) for path in paths]
     raise DataError(
-        f"{table}, row 1: {first} is not there, neither under {root} nor beside the table nor under {root / 'data'}"
+        f"{table}, row 1: {first} does not exist under {root}, beside the table or under "
+        f"{root / 'data'}"
     )

@@ -1,4 +1,4 @@
-"""Pair protocols: drawn once by seed, then frozen in a file."""
+"""Pair protocols, drawn once with a seed, then frozen in a file."""
 
 import os
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import pandas as pd
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
+from kryptonite.metrics.kinds import KINDS
 
-KINDS = ("same", "different", "synthetic")
 PAIR_COLUMNS = [
     "pair_id",
     "path_a",
@@ -27,14 +27,15 @@ PAIR_COLUMNS = [
 
 @dataclass
 class PairConfig:
-    """What validation pairs are made of.
+    """Number and composition of the validation pairs.
 
     Args:
-        count: Pairs in all; fewer where the images do not give as many distinct ones, in the same proportions.
-        same: Shard of pairs of one person, both genuine.
-        different: Shard of pairs of two people, both genuine.
-        synthetic: Shard of pairs of a genuine photo and a generated image of the same person.
-        seed: Of the draw.
+        count: Total number of pairs; reduced, at the same proportions, where the images do not
+            yield as many distinct ones.
+        same: Fraction of mated pairs: one identity, both images genuine.
+        different: Fraction of pairs of two identities, both images genuine.
+        synthetic: Fraction of pairs of a genuine photo and a generated image of the same identity.
+        seed: Seeds the draw.
     """
 
     count: int = 4000
@@ -45,12 +46,12 @@ class PairConfig:
 
 
 def images_in_pairs(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Those of `images` that some pair shows, numbered anew."""
+    """Selects the rows of `images` that occur in some pair; index 0..M-1."""
     return images[images["path"].isin([*pairs["path_a"], *pairs["path_b"]])].reset_index(drop=True)
 
 
 def pair_rows(pairs: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
-    """Rows of `images` that the pairs show: int, N×2."""
+    """Looks up the rows of `images` that each pair shows: int, N×2."""
     row_of = pd.Series(range(len(images)), index=images["path"])
     return np.stack([row_of[pairs["path_a"]], row_of[pairs["path_b"]]], 1)
 
@@ -63,59 +64,44 @@ def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
         config: Number and composition.
 
     Returns:
-        Columns pair_id, path_a, path_b, label_a, label_b (who is on either photo), synthetic_a, synthetic_b (0 or 1), kind, label (1 for
-        `same`, else 0), species (of the synthetic image).
+        Columns pair_id, path_a, path_b, label_a, label_b (identities on either image), synthetic_a,
+        synthetic_b (0 or 1), kind, label (1 for `same`, else 0), species (of the synthetic image).
 
     Raises:
-        DataError: Shares that are negative or do not sum to one, or a kind that the images cannot give.
+        DataError: Fractions are negative or do not sum to one, or the images yield no pair of a
+            kind.
     """
-    shares = {"same": config.same, "different": config.different, "synthetic": config.synthetic}
-    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        raise DataError(f"shares of pairs must be non-negative and sum to 1, got {shares}")
+    fractions = {kind: getattr(config, kind) for kind in KINDS}
+    if min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise DataError(f"fractions of pairs must be non-negative and sum to 1, got {fractions}")
     generator = np.random.default_rng(config.seed)
     images = images.sort_values("path", ignore_index=True)
-    genuine = images.index[~images["is_synthetic"]].to_numpy()
+    bona_fide = images.index[~images["is_synthetic"]].to_numpy()
+    synthetic = images.index[images["is_synthetic"]].to_numpy()
     codes = pd.factorize(images["label"])[0]
-    by_person = [genuine[codes[genuine] == person] for person in range(codes.max() + 1)]
-    forged = images.index[images["is_synthetic"]].to_numpy()
-    forged_by_person = [forged[codes[forged] == person] for person in range(codes.max() + 1)]
-
-    def all_same() -> np.ndarray:
-        return np.concatenate(
-            [rows[np.stack(np.triu_indices(len(rows), 1), 1)] for rows in by_person]
-            or [np.zeros((0, 2), int)]
-        )
-
-    def all_synthetic() -> np.ndarray:
-        grids = [
-            np.stack(np.meshgrid(real, fake, indexing="ij"), -1).reshape(-1, 2)
-            for real, fake in zip(by_person, forged_by_person)
-        ]
-        return np.concatenate(grids or [np.zeros((0, 2), int)])
-
-    pools = {"same": all_same(), "synthetic": all_synthetic()}
-    total = len(genuine) * (len(genuine) - 1) // 2
+    pools = {
+        "same": _same(bona_fide, codes),
+        "synthetic": _synthetic(bona_fide, synthetic, codes),
+    }
+    total = len(bona_fide) * (len(bona_fide) - 1) // 2
     available = {
         "same": len(pools["same"]),
         "synthetic": len(pools["synthetic"]),
         "different": total - len(pools["same"]),
     }
-    for kind, share in shares.items():
-        if share > 0 and available[kind] == 0:
+    for kind, fraction in fractions.items():
+        if fraction > 0 and available[kind] == 0:
             raise DataError(
-                f"the images of {images['label'].nunique()} people give no pair of kind {kind!r}; set its share to 0"
+                f"the images of {images['label'].nunique()} people yield no pair of kind {kind!r}; "
+                "set its fraction to 0"
             )
-    count = min(
-        [
-            config.count,
-            *(int(available[kind] / share) for kind, share in shares.items() if share > 0),
-        ]
-    )
+    most = [int(available[kind] / part) for kind, part in fractions.items() if part > 0]
+    count = min([config.count, *most])
     chosen = []
     for kind in KINDS:
-        wanted = round(count * shares[kind])
+        wanted = round(count * fractions[kind])
         if kind == "different":
-            pairs = _different(genuine, codes, wanted, generator)
+            pairs = _different(bona_fide, codes, wanted, generator)
         else:
             pool = pools[kind]
             pairs = (
@@ -127,7 +113,7 @@ def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
     rows = np.concatenate([pairs for _, pairs in chosen]).astype(int)
     kinds = np.concatenate([np.full(len(pairs), kind, dtype=object) for kind, pairs in chosen])
     order = generator.permutation(len(rows))
-    # Which image comes first tells nothing.
+    # The order within a pair must carry no information.
     flip = generator.random(len(rows)) < 0.5
     rows = np.where(flip[:, None], rows[:, ::-1], rows)[order]
     kinds = kinds[order]
@@ -152,18 +138,42 @@ def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
     )
 
 
+def _by_identity(rows: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
+    return [rows[codes[rows] == code] for code in range(codes.max() + 1)]
+
+
+def _same(bona_fide: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Lists all mated pairs: int, N×2."""
+    pairs = [
+        rows[np.stack(np.triu_indices(len(rows), 1), 1)] for rows in _by_identity(bona_fide, codes)
+    ]
+    return np.concatenate(pairs or [np.zeros((0, 2), int)])
+
+
+def _synthetic(bona_fide: np.ndarray, synthetic: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Lists all pairs of a genuine and a synthetic image of one identity: int, N×2."""
+    sides = zip(_by_identity(bona_fide, codes), _by_identity(synthetic, codes), strict=True)
+    pairs = [
+        np.stack(np.meshgrid(real, fake, indexing="ij"), -1).reshape(-1, 2) for real, fake in sides
+    ]
+    return np.concatenate(pairs or [np.zeros((0, 2), int)])
+
+
 def _different(
-    genuine: np.ndarray, codes: np.ndarray, wanted: int, generator: np.random.Generator
+    bona_fide: np.ndarray, codes: np.ndarray, wanted: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Distinct unordered pairs of genuine photos of two people, by rejection; the pool is too large to list."""
+    """Draws distinct unordered pairs of genuine photos of two identities.
+
+    Draws by rejection, since the pool is usually too large to list.
+    """
     found: dict[tuple[int, int], None] = {}
-    possible = len(genuine) * (len(genuine) - 1) // 2
+    possible = len(bona_fide) * (len(bona_fide) - 1) // 2
     if possible <= 4 * wanted:
-        pool = genuine[np.stack(np.triu_indices(len(genuine), 1), 1)]
+        pool = bona_fide[np.stack(np.triu_indices(len(bona_fide), 1), 1)]
         pool = pool[codes[pool[:, 0]] != codes[pool[:, 1]]]
         return pool[generator.choice(len(pool), min(wanted, len(pool)), replace=False)]
     while len(found) < wanted:
-        draw = np.sort(generator.choice(genuine, (2 * wanted, 2)), axis=1)
+        draw = np.sort(generator.choice(bona_fide, (2 * wanted, 2)), axis=1)
         draw = draw[codes[draw[:, 0]] != codes[draw[:, 1]]]
         for pair in map(tuple, draw.tolist()):
             if len(found) == wanted:
@@ -173,7 +183,7 @@ def _different(
 
 
 def save_pairs(path: Path | str, pairs: pd.DataFrame, root: Path | str) -> None:
-    """Freezes pairs; paths are kept relative to `root`, so that the file goes with the data."""
+    """Freezes pairs in a CSV whose paths are relative to `root`, so that it moves with the data."""
     root = os.path.abspath(root)
     frozen = pairs.assign(
         **{
@@ -186,7 +196,7 @@ def save_pairs(path: Path | str, pairs: pd.DataFrame, root: Path | str) -> None:
 
 
 def load_pairs(path: Path | str, root: Path | str) -> pd.DataFrame:
-    """Reads frozen pairs back, with absolute paths.
+    """Reads frozen pairs, with absolute paths.
 
     Raises:
         DataError: Names file and row.
@@ -199,11 +209,11 @@ def load_pairs(path: Path | str, root: Path | str) -> pd.DataFrame:
 
 
 def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
-    """Reads a table of pairs with who is on them and what kind they are; paths stay as they stand there.
+    """Reads and checks a table of pairs; paths stay as they are in the file.
 
     Args:
         path: CSV file.
-        columns: Those of `PAIR_COLUMNS` it must have, and which are returned.
+        columns: Required columns, of `PAIR_COLUMNS`; these are returned.
 
     Raises:
         DataError: Names file and row.
@@ -215,17 +225,17 @@ def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in pairs.columns]
     if missing:
         raise DataError(
-            f"{path}: column {', '.join(missing)} is missing; there are {', '.join(pairs.columns)}"
+            f"{path}: column {', '.join(missing)} is missing; found {', '.join(pairs.columns)}"
         )
     if pairs.empty:
-        raise DataError(f"{path}: holds no pairs")
+        raise DataError(f"{path}: contains no pairs")
     synthetic = (pairs["synthetic_a"] == "1") | (pairs["synthetic_b"] == "1")
     for wrong, what in (
-        (~pairs["kind"].isin(KINDS), "kind is none of " + ", ".join(KINDS)),
-        (pairs["pair_id"].duplicated(), "pair_id stands twice"),
+        (~pairs["kind"].isin(KINDS), "kind must be one of " + ", ".join(KINDS)),
+        (pairs["pair_id"].duplicated(), "pair_id occurs twice"),
         (
             (pairs["kind"] == "same").astype(int).astype(str) != pairs["label"],
-            "label does not fit kind",
+            "label contradicts kind",
         ),
         (
             ~pairs[["synthetic_a", "synthetic_b"]].isin(["0", "1"]).all(axis=1),
@@ -233,7 +243,7 @@ def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
         ),
         (
             (pairs["kind"] == "synthetic") != synthetic,
-            "kind does not fit synthetic_a and synthetic_b",
+            "kind contradicts synthetic_a and synthetic_b",
         ),
     ):
         if wrong.any():

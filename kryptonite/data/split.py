@@ -1,4 +1,4 @@
-"""Splits by identity: nobody is in two of them."""
+"""Splits by identity: no identity is in two splits."""
 
 from collections.abc import Iterable
 
@@ -10,31 +10,33 @@ from kryptonite.core.files import fingerprint
 
 
 def split_identities(labels: Iterable[str], val_fraction: float, seed: int) -> dict[str, str]:
-    """Sends every identity to `train` or `val`.
+    """Assigns every identity to `train` or `val`.
 
     Args:
         labels: Identities; may repeat, order does not matter.
-        val_fraction: Shard of the identities held out, 0..1; at least one goes to each side.
-        seed: Of the draw.
+        val_fraction: Fraction of the identities held out, 0..1; each side gets at least one.
+        seed: Seeds the draw.
 
     Returns:
-        Identity to split.
+        Maps each identity to its split.
 
     Raises:
-        DataError: Fewer than two identities, or a fraction outside (0, 1).
+        DataError: There are fewer than two identities, or the fraction lies outside (0, 1).
     """
-    people = sorted(set(labels))
-    if len(people) < 2:
-        raise DataError(f"a split by identity needs at least two people, there are {len(people)}")
+    identities = sorted(set(labels))
+    if len(identities) < 2:
+        raise DataError(f"a split by identity needs at least two people, got {len(identities)}")
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
-    count = min(max(1, round(len(people) * val_fraction)), len(people) - 1)
-    held_out = set(np.random.default_rng(seed).permutation(people)[:count].tolist())
-    return {person: "val" if person in held_out else "train" for person in people}
+    count = min(max(1, round(len(identities) * val_fraction)), len(identities) - 1)
+    held_out = set(np.random.default_rng(seed).permutation(identities)[:count].tolist())
+    return {identity: "val" if identity in held_out else "train" for identity in identities}
 
 
 def split_hash(images: pd.DataFrame) -> str:
-    """SHA-256 over who is in which split with which files; independent of row order and of where the data lies.
+    """SHA-256 over the label, file name, split and class of every image.
+
+    Independent of row order and of where the data lies.
 
     Args:
         images: Columns label, path, split, is_synthetic.

@@ -1,4 +1,4 @@
-"""submission.csv and gt.csv: written whole, read with every check."""
+"""Writes submission.csv atomically; reads submissions and ground truths with every check."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +11,21 @@ from kryptonite.core.files import atomic_path
 
 
 def write_submission(path: Path | str, pair_ids: Sequence[str], similarity: np.ndarray) -> None:
-    """Writes `pair_id,similarity`, ids of eight digits, sorted.
+    """Writes `pair_id,similarity`, sorted by id.
 
     Raises:
-        DataError: An id twice or not of eight digits, a score that is not finite, or lengths that differ.
+        DataError: An id occurs twice or lacks eight digits, a score is not finite, or there are no
+            pairs.
     """
     table = pd.DataFrame({"pair_id": list(pair_ids), "similarity": np.asarray(similarity)})
     _check(table, "similarity", str(path))
     with atomic_path(path) as temporary:
-        # Nine significant digits bring every float32 back exactly: no ties that were not there.
+        # Nine significant digits restore every float32 exactly, so rounding creates no ties.
         table.sort_values("pair_id").to_csv(temporary, index=False, float_format="%.9g")
 
 
 def read_submission(path: Path | str) -> pd.DataFrame:
-    """Reads pair_id (eight digits, str) and similarity (float), in any order of rows.
+    """Reads pair_id (eight digits, str) and similarity (float), rows in any order.
 
     Raises:
         DataError: Names file and row.
@@ -33,7 +34,7 @@ def read_submission(path: Path | str) -> pd.DataFrame:
 
 
 def read_ground_truth(path: Path | str) -> pd.DataFrame:
-    """Reads pair_id, label (0 or 1) and, where it is there, kind.
+    """Reads pair_id, label (0 or 1) and, where present, kind.
 
     Raises:
         DataError: Names file and row.
@@ -41,30 +42,31 @@ def read_ground_truth(path: Path | str) -> pd.DataFrame:
     table = _read(path, "label")
     wrong = ~table["label"].isin([0, 1])
     if wrong.any():
+        row = int(wrong.idxmax())
         raise DataError(
-            f"{path}, row {int(wrong.idxmax()) + 1}: label must be 0 or 1, got {table.at[int(wrong.idxmax()), 'label']!r}"
+            f"{path}, row {row + 1}: label must be 0 or 1, got {table.at[row, 'label']!r}"
         )
     return table.assign(label=table["label"].astype(int))
 
 
 def join(truth: pd.DataFrame, submission: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Joins by pair_id; every pair must be in both.
+    """Joins both tables by pair_id; every pair must be in both.
+
+    Args:
+        truth: Column pair_id and others.
+        submission: Column pair_id and others.
+        name: Where the submission comes from, for messages.
 
     Raises:
-        DataError: Names the submission and the first pair that is missing or too many.
+        DataError: Names the submission and the first missing or surplus pair.
     """
-    for missing, what in (
-        (~truth["pair_id"].isin(submission["pair_id"]), "has no row for pair"),
-        (
-            ~submission["pair_id"].isin(truth["pair_id"]),
-            "has a pair that the ground truth has not:",
-        ),
+    for table, other, problem in (
+        (truth, submission, "has no row for pair"),
+        (submission, truth, "has a pair that is not in the ground truth:"),
     ):
-        if missing.any():
-            table = truth if "no row" in what else submission
-            raise DataError(
-                f"{name}: {what} {table.loc[missing, 'pair_id'].iloc[0]} ({int(missing.sum())} such pairs)"
-            )
+        unmatched = table.loc[~table["pair_id"].isin(other["pair_id"]), "pair_id"]
+        if len(unmatched):
+            raise DataError(f"{name}: {problem} {unmatched.iloc[0]} ({len(unmatched)} such pairs)")
     return truth.merge(submission, on="pair_id", validate="one_to_one")
 
 
@@ -76,7 +78,8 @@ def _read(path: Path | str, value: str) -> pd.DataFrame:
     missing = {"pair_id", value} - set(table.columns)
     if missing:
         raise DataError(
-            f"{path}: column {', '.join(sorted(missing))} is missing; there are {', '.join(map(str, table.columns))}"
+            f"{path}: column {', '.join(sorted(missing))} is missing; found "
+            f"{', '.join(map(str, table.columns))}"
         )
     numbers = pd.to_numeric(table[value], errors="coerce")
     table = table.assign(**{value: numbers, "pair_id": table["pair_id"].str.zfill(8)})
@@ -86,13 +89,13 @@ def _read(path: Path | str, value: str) -> pd.DataFrame:
 
 def _check(table: pd.DataFrame, value: str, source: str) -> None:
     if table.empty:
-        raise DataError(f"{source}: holds no pairs")
+        raise DataError(f"{source}: contains no pairs")
     for wrong, what in (
         (
             ~table["pair_id"].str.fullmatch(r"\d{8}"),
             "pair_id is not a number of up to eight digits",
         ),
-        (table["pair_id"].duplicated(), "pair_id stands twice"),
+        (table["pair_id"].duplicated(), "pair_id occurs twice"),
         (~np.isfinite(table[value]), f"{value} is not a finite number"),
     ):
         if wrong.any():

@@ -1,10 +1,11 @@
-"""Look at every distinct image once: decode, align, embed, score for artifacts; share by share, and what was seen is kept."""
+"""Extract features once per distinct image, in shards, cached on disk."""
 
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,114 +15,125 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from tqdm import tqdm
 
-from kryptonite.core.crops import Crops
+from kryptonite.core.chunks import chunked
+from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path, fingerprint
 from kryptonite.core.memory import return_freed_memory
 from kryptonite.detection.cache import FaceCache
-from kryptonite.detection.faces import UNREADABLE
+from kryptonite.detection.faces import AlignedFaces
 from kryptonite.liveness.detector import Detector
 from kryptonite.recognition.differential.features import FeatureMaps
 from kryptonite.recognition.recogniser import Recogniser
 
-SHARE = 256  # contents looked at in one go: bounds memory; same shares, same cores and same machines give the same figures to the bit
-_REVISION = 2  # raise when the same crops and weights come to give other sights
+# Distinct contents per shard. It bounds memory, and a shard is what is cached: equal shards on
+# equal cores of equal machines give equal features to the bit.
+SHARD = 256
+_READ = 64  # files hashed at a time
+_REVISION = 2  # bump when features change for unchanged crops and weights
 
 
 @dataclass(frozen=True)
-class ImageFeatures:
-    """What both branches saw in N distinct contents of readable images.
+class CropFeatures:
+    """What the networks extract from N aligned faces.
 
     Args:
-        keys: Of the crop cache, N strings.
-        status: How the face was acquired, N strings of `detection.faces`.
-        boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image.
         embeddings: float32 N×D, unit length.
         log_odds: float32 N, log-odds of 'synthetic'.
-        perception: What the comparer goes by; None where there is no comparer.
+        maps: What the differential detector compares; None without one.
+    """
+
+    embeddings: np.ndarray
+    log_odds: np.ndarray
+    maps: FeatureMaps | None
+
+
+@dataclass(frozen=True)
+class ImageFeatures(CropFeatures):
+    """Features of N distinct contents of readable images.
+
+    Args:
+        keys: N keys of the face cache.
+        status: N constants of `detection.faces`: how each face was acquired.
+        boxes: float32 N×4, x1, y1, x2, y2 of the face in pixels of the image.
     """
 
     keys: np.ndarray
     status: np.ndarray
     boxes: np.ndarray
-    embeddings: np.ndarray
-    log_odds: np.ndarray
-    perception: FeatureMaps | None
 
     @classmethod
     def joined(cls, parts: "Sequence[ImageFeatures]") -> "ImageFeatures":
-        """One after the other."""
-        arrays = [
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("keys", "status", "boxes", "embeddings", "log_odds")
-        ]
-        perceived = [part.perception for part in parts if part.perception is not None]
-        return cls(*arrays, FeatureMaps.joined(perceived) if perceived else None)
+        """Concatenates features, part after part."""
+        names = [each.name for each in fields(cls) if each.name != "maps"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        maps = [part.maps for part in parts if part.maps is not None]
+        return cls(**arrays, maps=FeatureMaps.joined(maps) if maps else None)
 
-    def packed(self) -> bytes:
-        """Gives the bytes of a safetensors file."""
-        tensors = {"boxes": self.boxes, "embeddings": self.embeddings, "log_odds": self.log_odds}
-        tensors |= {
-            name: np.frombuffer("\n".join(getattr(self, name)).encode(), np.uint8)
-            for name in ("keys", "status")
-        }
-        if self.perception is not None:
-            channels = np.array(self.perception.channels)
-            perceived = {
-                "perceived": self.perception.embeddings,
-                "pooled": self.perception.pooled,
-                "cells": self.perception.cells,
+    def to_bytes(self) -> bytes:
+        """Encodes the features as a safetensors file."""
+        tensors = {name: getattr(self, name) for name in ("boxes", "embeddings", "log_odds")}
+        for name in ("keys", "status"):
+            tensors[name] = np.frombuffer("\n".join(getattr(self, name)).encode(), np.uint8)
+        if self.maps is not None:
+            tensors |= {
+                "perceived": self.maps.embeddings,
+                "pooled": self.maps.pooled,
+                "cells": self.maps.cells,
+                "channels": np.array(self.maps.channels),
             }
-            tensors |= {**perceived, "channels": channels}
         return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
     @classmethod
-    def unpacked(cls, content: bytes) -> "ImageFeatures":
-        """Inverse of `packed`.
+    def from_bytes(cls, content: bytes) -> "ImageFeatures":
+        """Decodes what `to_bytes` gave.
 
         Raises:
-            SafetensorError, KeyError, ValueError: These are no such bytes.
+            SafetensorError, KeyError, ValueError: The bytes are something else.
         """
         tensors = load(content)
-        keys, status = (
-            np.array(
-                tensors[name].tobytes().decode().split("\n") if tensors[name].size else [], str
-            )
-            for name in ("keys", "status")
-        )
-        perception = None
+
+        def strings(name: str) -> np.ndarray:
+            encoded = tensors[name]
+            return np.array(encoded.tobytes().decode().split("\n") if encoded.size else [], str)
+
+        maps = None
         if "pooled" in tensors:
-            perception = FeatureMaps(
-                *(tensors[name] for name in ("perceived", "pooled", "cells")),
-                tuple(tensors["channels"].tolist()),
+            maps = FeatureMaps(
+                embeddings=tensors["perceived"],
+                pooled=tensors["pooled"],
+                cells=tensors["cells"],
+                channels=tuple(tensors["channels"].tolist()),
             )
         return cls(
-            keys,
-            status,
-            *(tensors[name] for name in ("boxes", "embeddings", "log_odds")),
-            perception,
+            embeddings=tensors["embeddings"],
+            log_odds=tensors["log_odds"],
+            maps=maps,
+            keys=strings("keys"),
+            status=strings("status"),
+            boxes=tensors["boxes"],
         )
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Images and what was seen in them.
+    """Images and where their features are.
 
     Args:
         paths: N distinct paths.
-        content: int N, the row of `seen` that each shows; −1 where it cannot be read.
-        seen: Of every distinct content.
+        content: int N, the row of `features` that holds each image; −1 where it cannot be read.
+        features: Features of every distinct content.
     """
 
     paths: pd.Index
     content: np.ndarray
-    seen: ImageFeatures
+    features: ImageFeatures
 
     def rows(self, paths: Sequence[str] | pd.Series) -> np.ndarray:
-        """Rows of `seen` that some of the paths show; −1 for what cannot be read.
+        """Looks paths up: int, a row of `features` each, −1 for images that cannot be read.
 
         Raises:
-            KeyError: A path that was not looked at.
+            KeyError: A path that the table does not hold.
         """
         rows = self.paths.get_indexer(paths)
         if (rows < 0).any():
@@ -130,139 +142,187 @@ class FeatureTable:
 
 
 class Shard(NamedTuple):
-    """Images of distinct contents that are looked at in one go.
+    """Images of distinct contents whose features are extracted and cached together.
 
     Args:
-        paths: Of the images.
-        keys: Of the crop cache, of each.
+        paths: One file of each content.
+        keys: The contents' keys in the face cache.
+        contents: Bytes by key of files that the face cache does not hold yet. Those missing here
+            are read again: an executor on another machine gets paths alone.
     """
 
     paths: list[str]
     keys: list[str]
+    contents: dict[str, bytes]
 
 
-ShardExecutor = Callable[
-    [list[Shard]], Iterator[ImageFeatures]
-]  # gives what `FeatureExtractor.share` gives for each share, in order
+ShardExecutor = Callable[[list[Shard]], Iterator[ImageFeatures]]
 
 
+@dataclass(frozen=True)
 class FeatureExtractor:
-    """The two networks behind the aligner and its cache.
+    """Aligner, recogniser and detector behind a cache.
 
     Args:
-        recogniser: Aligned crops to embeddings.
-        detector: Aligned crops to log-odds of 'synthetic'.
-        cache: Aligns; its folder keeps what was seen, too, under `sights`.
-        observer: Perceives for the comparer: the recogniser itself or a network like it; None where there is no comparer.
+        recogniser: Maps aligned crops to embeddings.
+        detector: Maps aligned crops to log-odds of 'synthetic'.
+        cache: Aligns faces; features are cached in its folder, too, under `sights`.
+        backbone: Extracts the differential detector's feature maps: the recogniser itself or a
+            network like it. None extracts none.
+        executor: Runs `extract_shard` for every shard, in order; None runs it in this process.
     """
 
-    def __init__(
-        self,
-        recogniser: Recogniser,
-        detector: Detector,
-        cache: FaceCache,
-        observer: Recogniser | None,
-    ):
-        self.recogniser, self.detector, self.cache, self.observer = (
-            recogniser,
-            detector,
-            cache,
-            observer,
+    recogniser: Recogniser
+    detector: Detector
+    cache: FaceCache
+    backbone: Recogniser | None = None
+    executor: ShardExecutor | None = field(default=None, repr=False)
+
+    def from_crops(self, crops: Mapping[CropTemplate, np.ndarray]) -> CropFeatures:
+        """Extracts features of aligned faces.
+
+        Args:
+            crops: uint8 N×S×S×3 of the recogniser's and of the detector's template.
+        """
+
+        def cut(template: CropTemplate) -> Crops:
+            return Crops(crops[template], template)
+
+        embeddings, maps = self.embed(cut(self.recogniser.spec.template))
+        return CropFeatures(
+            embeddings, self.detector.log_odds(cut(self.detector.spec.template)), maps
         )
 
-    def see(self, crops: Crops) -> tuple[np.ndarray, FeatureMaps | None]:
-        """Embeddings of the recogniser's crops, and what the comparer goes by."""
-        if self.observer is None:
+    def embed(self, crops: Crops) -> tuple[np.ndarray, FeatureMaps | None]:
+        """Extracts embeddings and feature maps of the recogniser's crops."""
+        if self.backbone is None:
             return self.recogniser.embed(crops), None
-        perception = self.observer.extract_maps(crops)
-        return perception.embeddings if self.observer is self.recogniser else self.recogniser.embed(
-            crops
-        ), perception
+        maps = self.backbone.extract_maps(crops)
+        # One pass gives both where the differential detector uses the recogniser itself.
+        shared = self.backbone is self.recogniser
+        return maps.embeddings if shared else self.recogniser.embed(crops), maps
 
-    def share(self, share: Shard) -> ImageFeatures:
-        """FeatureTable at a share; what is no image is missing in what it gives.
+    def from_images(self, images: Sequence[np.ndarray]) -> tuple[AlignedFaces, CropFeatures]:
+        """Aligns RGB uint8 H×W×3 images and extracts their features, past the cache."""
+        faces = self.cache.aligner(images)
+        return faces, self.from_crops(faces.crops)
+
+    def extract_shard(self, shard: Shard) -> ImageFeatures:
+        """Extracts a shard's features, or reads them from the cache. Undecodable files are omitted.
 
         Raises:
-            DataError: A file is not there, or not any more; the machine that looks may lack the data.
+            DataError: A file has vanished or changed, or is missing on this machine.
         """
-        file = self._file(share.keys)
+        file = self._file(shard.keys)
         if file and file.exists():
-            with suppress(
-                OSError, SafetensorError, KeyError, ValueError
-            ):  # a damaged file is made again
-                kept = ImageFeatures.unpacked(file.read_bytes())
-                if set(kept.keys) <= set(share.keys):
+            with suppress(OSError, SafetensorError, KeyError, ValueError):  # damaged: made again
+                kept = ImageFeatures.from_bytes(file.read_bytes())
+                if set(kept.keys) <= set(shard.keys):
                     return kept
-        faces = self.cache.ensure(share.paths, progress=False)
-        return_freed_memory()
-        unreadable = faces["status"] == UNREADABLE
-        for path in faces.loc[unreadable, "path"]:
-            if not self.cache.identify([path])[0]:
-                raise DataError(
-                    f"{path}: was there and cannot be read now, or not on this machine ({platform.node()})"
-                )
-        faces = faces[~unreadable]
-        found = faces["key"].tolist()
-        embeddings, perception = self.see(
-            self.cache.read_batch(found, self.recogniser.spec.template)
-        )
-        seen = ImageFeatures(
-            faces["key"].to_numpy(np.str_),
-            faces["status"].to_numpy(np.str_),
-            faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32),
-            embeddings,
-            self.detector.log_odds(self.cache.read_batch(found, self.detector.spec.template)),
-            perception,
-        )
-        if file and set(found) <= set(share.keys):  # no file was changed meanwhile
-            with atomic_path(file) as temporary:
-                temporary.write_bytes(seen.packed())
-        return_freed_memory()
-        return seen
+        path_of = dict(zip(shard.keys, shard.paths, strict=True))
 
-    def look(
-        self, paths: Iterable[str], progress: bool = True, spread: ShardExecutor | None = None
-    ) -> FeatureTable:
-        """Reads every distinct path; looks at every distinct content once.
+        def reread(key: str) -> bytes:
+            return self._reread(key, path_of[key])
+
+        missing = [key for key in shard.keys if not (key in shard.contents or self.cache.has(key))]
+        with ThreadPoolExecutor() as threads:
+            read = dict(zip(missing, threads.map(reread, missing), strict=True))
+        faces = self.cache.load(shard.keys, {**shard.contents, **read}, reread)
+        return_freed_memory()
+        features = self.from_crops(faces.crops)
+        found = ImageFeatures(
+            embeddings=features.embeddings,
+            log_odds=features.log_odds,
+            maps=features.maps,
+            keys=np.array(faces.keys, np.str_),
+            status=np.array(faces.status, np.str_),
+            boxes=faces.boxes,
+        )
+        if file:
+            with atomic_path(file) as temporary:
+                temporary.write_bytes(found.to_bytes())
+        return_freed_memory()
+        return found
+
+    def extract(self, paths: Iterable[str], progress: bool = True) -> FeatureTable:
+        """Hashes every distinct path and extracts the features of every distinct content.
 
         Args:
             paths: Image files; may repeat.
-            progress: Show a bar when it takes long.
-            spread: FeatureTable at the shares; one after the other here unless given.
+            progress: Whether to show a bar when it takes long.
         """
         distinct = pd.Index(pd.unique(pd.Series(list(paths), dtype=object)))
-        keys = pd.Index(self.cache.identify(list(distinct)))
-        # One photo may lie under many names, as in pairs of folders.
-        fresh = (keys != "") & ~keys.duplicated()
-        first, known = list(distinct[fresh]), list(keys[fresh])
-        shares = [
-            Shard(first[start : start + SHARE], known[start : start + SHARE])
-            for start in range(0, len(first), SHARE)
-        ]
-        parts = []
+        keys: list[str] = []
         with tqdm(
-            total=len(first),
-            desc="look",
+            total=len(distinct),
+            desc="extract",
             unit="img",
             delay=2,
             disable=not progress,
             file=sys.stderr,
         ) as bar:
-            for share, seen in zip(
-                shares, spread(shares) if spread else map(self.share, shares), strict=True
-            ):
-                parts.append(seen)
-                bar.update(len(share.paths))
-        # Nothing readable is an empty table with the columns that a share has.
-        seen = ImageFeatures.joined(parts or [self.share(Shard([], []))])
-        return FeatureTable(distinct, pd.Index(seen.keys).get_indexer(keys), seen)
+            shards = self._shards(list(distinct), keys)
+            if self.executor:
+                parts = []
+                for features in self.executor([Shard(*shard[:2], {}) for shard in shards]):
+                    parts.append(features)
+                    bar.update(SHARD)
+            else:
+                parts = []
+                for shard in shards:
+                    parts.append(self.extract_shard(shard))
+                    bar.update(len(keys) - bar.n)
+        # Without a readable image the table is empty, with the columns that a shard has.
+        features = ImageFeatures.joined(parts or [self.extract_shard(Shard([], [], {}))])
+        return FeatureTable(distinct, pd.Index(features.keys).get_indexer(keys), features)
+
+    def _shards(self, paths: list[str], keys: list[str]) -> Iterator[Shard]:
+        """Reads and hashes files once; yields a shard whenever enough new contents have come.
+
+        Args:
+            paths: Distinct files.
+            keys: Filled with the key of every file in turn; empty where it cannot be read.
+        """
+        seen: set[str] = set()
+        shard = Shard([], [], {})
+        with ThreadPoolExecutor() as threads:
+            for part in chunked(paths, _READ):
+                read = threads.map(self.cache.identify_content, part)
+                for path, (key, content) in zip(part, read, strict=True):
+                    keys.append(key)
+                    # One photo may lie under many names, as in folders of pairs.
+                    if not key or key in seen:
+                        continue
+                    seen.add(key)
+                    shard.paths.append(path)
+                    shard.keys.append(key)
+                    if not self.cache.has(key):
+                        shard.contents[key] = content
+                    if len(shard.keys) == SHARD:
+                        yield shard
+                        shard = Shard([], [], {})
+        if shard.keys:
+            yield shard
+
+    def _reread(self, key: str, path: str) -> bytes:
+        now, content = self.cache.identify_content(path)
+        if not now:
+            raise DataError(
+                f"{path}: was there and cannot be read now, or not on this machine "
+                f"({platform.node()})"
+            )
+        if now != key:
+            raise DataError(f"{path}: changed while it was being read")
+        return content
 
     def _file(self, keys: Sequence[str]) -> Path | None:
-        """Where what is seen in some contents is kept; nowhere for networks that no run holds."""
-        marks = [
-            network.mark for network in (self.recogniser, self.detector, self.observer) if network
+        """Where some contents' features are cached; None for networks that no run holds."""
+        networks = [
+            network.fingerprint
+            for network in (self.recogniser, self.detector, self.backbone)
+            if network
         ]
-        if not all(marks):
+        if not all(networks):
             return None
-        name = fingerprint([_REVISION, *marks, list(keys)])[:40]
+        name = fingerprint([_REVISION, *networks, list(keys)])[:40]
         return self.cache.folder / "sights" / name[:2] / f"{name}.safetensors"

@@ -1,69 +1,69 @@
-"""Shard the looking out among the machines of a Ray cluster: the pipeline's own eyes in Ray Data's actors."""
+"""Extract shards on a Ray cluster: the feature extractor in Ray Data's actors."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import kryptonite
 from kryptonite.core.errors import ConfigError, DataError
-from kryptonite.inference.extractor import ImageFeatures, Shard
-from kryptonite.inference.pipeline import Pipeline
+from kryptonite.core.memory import keep_freed_memory
+from kryptonite.inference.extractor import FeatureExtractor, ImageFeatures, Shard
 
-RETRIES = 3  # of a worker and of its share, so that one that cannot succeed ends
+RETRIES = 3  # of a worker and of its shard, so that one that cannot succeed ends
 
 
 class Worker:
-    """An actor: a pipeline that looks at one share after the other.
+    """An actor that extracts one shard after the other.
 
     Args:
         threads: Cores it may use.
-        load: Arguments of `Pipeline.load`.
+        load: Loads the extractor.
     """
 
-    def __init__(self, threads: int, load: dict[str, Any]):
+    def __init__(self, threads: int, load: Callable[[], FeatureExtractor]):
         torch.set_num_threads(threads)
-        self._eyes = Pipeline.load(**load).eyes
+        keep_freed_memory()  # an actor is the entry point of its process
+        self._extractor = load()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
-        """FeatureTable at the share that a row holds."""
-        return {"sights": self._eyes.share(Shard(list(row["paths"]), list(row["keys"]))).packed()}
+        """Extracts the shard that a row of Ray Data holds."""
+        shard = Shard(list(row["paths"]), list(row["keys"]), {})
+        return {"features": self._extractor.extract_shard(shard).to_bytes()}
 
 
 class RayExecutor:
-    """FeatureTable at shares on a cluster, as `FeatureExtractor.look` wants it; a share whose worker dies is done again by another.
+    """Runs shards on a cluster; another worker redoes the shard of one that dies.
 
-    Every worker uses as many cores as this process does (`OMP_NUM_THREADS`), and there are as many as the cluster has cores for. The
-    project, the data, the run and the cache must lie under the same paths on all machines.
+    Every worker uses as many cores as this process does (`OMP_NUM_THREADS`), and there are as many
+    workers as the cluster has cores for. The project, the data, the run and the cache must lie
+    under the same paths on all machines. Workers compute on CPUs.
 
     Args:
-        address: Of the cluster; `auto` finds the one this machine belongs to, `local` starts one here.
-        run: Folder of the run.
-        cache: Folder of the crop cache.
-        engine: As `Pipeline.load`. Workers compute on CPUs.
-        worker: The actor's class.
+        address: Address of the cluster; `auto` finds the one this machine belongs to, `local`
+            starts one here.
+        load: Loads the extractor in a worker; must be picklable.
+        worker: Class of the actors.
 
     Raises:
-        ConfigError: Ray is not installed, there is no such cluster, or its machines have too few cores.
+        ConfigError: Ray is not installed, there is no such cluster, or its machines have too few
+            cores.
     """
 
     def __init__(
-        self,
-        address: str,
-        run: Path | str,
-        cache: Path | str,
-        engine: str = "torch",
-        worker: type[Worker] = Worker,
+        self, address: str, load: Callable[[], FeatureExtractor], worker: type[Worker] = Worker
     ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is to be sent anywhere
         try:
             import ray.data
         except ImportError as error:
             raise ConfigError(
-                "pip install -r requirements-ray.txt brings Ray, which scoring on a cluster needs"
+                "scoring on a cluster needs Ray: pip install 'kryptonite[ray]'"
             ) from error
-        environment = {"PYTHONPATH": str(Path(__file__).parent)}
+        # Workers find the package where this process found it, installed or not.
+        environment = {"PYTHONPATH": str(Path(kryptonite.__file__).parents[1])}
         try:
             ray.init(
                 address,
@@ -79,18 +79,13 @@ class RayExecutor:
         self._workers = sum(count // self._threads for count in cores)
         if not self._workers:
             raise ConfigError(
-                f"no machine of the cluster has {self._threads} cores ({cores}); set OMP_NUM_THREADS to what a worker may use"
+                f"no machine of the cluster has {self._threads} cores ({cores}); "
+                "set OMP_NUM_THREADS to what a worker may use"
             )
-        self._data, self._worker, self._address = ray.data, worker, address
-        self._load = {
-            "run": os.path.abspath(run),
-            "cache": os.path.abspath(cache),
-            "device": "cpu",
-            "engine": engine,
-        }
+        self._data, self._worker, self._address, self._load = ray.data, worker, address, load
 
-    def __call__(self, shares: list[Shard]) -> Iterator[ImageFeatures]:
-        """Gives what is seen in each share, in order.
+    def __call__(self, shards: list[Shard]) -> Iterator[ImageFeatures]:
+        """Yields the features of each shard, in order.
 
         Raises:
             DataError: A worker failed, and failed again.
@@ -99,9 +94,10 @@ class RayExecutor:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         rows = self._data.from_items(
-            [share._asdict() for share in shares], override_num_blocks=max(1, len(shares))
+            [{"paths": shard.paths, "keys": shard.keys} for shard in shards],
+            override_num_blocks=max(1, len(shards)),
         )
-        seen = rows.map(
+        extracted = rows.map(
             self._worker,
             fn_constructor_args=(self._threads, self._load),
             compute=self._data.ActorPoolStrategy(size=self._workers),
@@ -110,8 +106,8 @@ class RayExecutor:
             max_task_retries=RETRIES,
         )
         try:
-            for row in seen.iter_rows():
-                yield ImageFeatures.unpacked(row["sights"])
+            for row in extracted.iter_rows():
+                yield ImageFeatures.from_bytes(row["features"])
         except Exception as error:  # what a worker raises arrives wrapped in Ray's errors
             raise DataError(
                 f"a worker of the Ray cluster at {self._address!r} failed: {error}"

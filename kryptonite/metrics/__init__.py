@@ -1,1 +1,1 @@
-"""Error rates and their intervals from a bootstrap over identities."""
+"""Error rates, and their confidence intervals from a bootstrap over identities."""

@@ -1,12 +1,14 @@
-"""Intervals from a bootstrap over identities.
+"""Confidence intervals from a bootstrap over identities.
 
-People are drawn with replacement, not pairs: pairs that share a person are not independent. A pair of two people counts as often as the
-product of how often they were drawn, a pair of one person as often as that person was (Poh & Bengio 2007; Bolle et al. 2004).
+The bootstrap resamples identities rather than pairs, because pairs that share an identity are not
+independent. A pair of two identities weighs the product of how often each was drawn, a pair within
+one identity as often as that identity was drawn (Poh & Bengio 2007; Bolle et al. 2004).
 """
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,98 +18,88 @@ from kryptonite.metrics.error_rates import RankedImages, RankedPairs, pair_metri
 
 Interval = tuple[float, float]
 Draws = dict[str, np.ndarray]
-Weigh = Callable[[np.ndarray], dict[str, float]]
+# Maps how often each identity was drawn to metrics.
+Measure = Callable[[np.ndarray], dict[str, float]]
 
 
-def pair_draws(
-    identity_a: np.ndarray,
-    identity_b: np.ndarray,
-    kind: np.ndarray,
-    score: np.ndarray,
-    threshold: float | None = None,
-    llr: np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Draws:
-    """Values of `pair_metrics` over resampled people.
-
-    Draw n holds the same people whatever the scores are, so that the draws of two systems on the same pairs may be subtracted: the interval
-    of the difference then knows that both were measured on the same people.
+@dataclass(frozen=True)
+class PairScores:
+    """Scored pairs and the identities on them.
 
     Args:
-        identity_a: N, who is on the first image.
-        identity_b: N, who is on the second.
-        kind: N of 'same', 'different', 'synthetic'.
-        score: N, finite.
-        threshold: As for `pair_metrics`; it stays where it is.
-        llr: As for `pair_metrics`.
+        identity_a: N identities on the first image.
+        identity_b: N identities on the second image.
+        kind: N pair kinds, each one of `metrics.kinds.KINDS`.
+        score: N finite scores, higher means 'accept'.
+        threshold: Operating point, as for `pair_metrics`; the same in every draw.
+        llr: N log-likelihood ratios, as for `pair_metrics`.
+    """
+
+    identity_a: Sequence | np.ndarray
+    identity_b: Sequence | np.ndarray
+    kind: Sequence | np.ndarray
+    score: Sequence | np.ndarray
+    threshold: float | None = None
+    llr: Sequence | np.ndarray | None = None
+
+
+def pair_draws(scored: PairScores, resamples: int = 1000, seed: int = 0) -> Draws:
+    """Computes `pair_metrics` for each of `resamples` draws of identities.
+
+    Draw n holds the same identities whatever the scores are, so that the draws of two systems on
+    the same pairs may be subtracted to get the interval of a paired difference.
+
+    Args:
+        scored: Pairs with their scores.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seeds the draws.
 
     Returns:
-        Per metric `resamples` values, NaN where a draw lacked a kind; `eer_challenge` has those of `eer`: they differ on ties only.
+        Maps each metric to `resamples` values, NaN where a draw lacked a kind. `eer_challenge` has
+        the values of `eer`: the two differ on ties only.
 
     Raises:
-        MetricError: As `RankedPairs`, or when no draw contained every kind.
+        MetricError: As `RankedPairs`, or no draw contained every kind.
     """
-    pairs = RankedPairs(kind, score, threshold, llr)
+    pairs = RankedPairs(scored.kind, scored.score, scored.threshold, scored.llr)
     names, codes = np.unique(
-        np.concatenate([np.asarray(identity_a), np.asarray(identity_b)]).astype(str),
+        np.concatenate([np.asarray(scored.identity_a), np.asarray(scored.identity_b)]).astype(str),
         return_inverse=True,
     )
-    first, second = codes[: len(identity_a)], codes[len(identity_a) :]
-    # The partner of a pair of one person is nobody, who is always drawn once.
+    first, second = np.split(codes, [len(scored.identity_a)])
+    # A pair within one identity gets a dummy partner, which every draw holds once.
     second = np.where(first == second, len(names), second)
-    people = {name: (first[rows], second[rows]) for name, rows in pairs.ranked.rows.items()}
+    identities = {name: (first[rows], second[rows]) for name, rows in pairs.ranked.rows.items()}
 
-    def weigh(times: np.ndarray) -> dict[str, float]:
+    def measure(times: np.ndarray) -> dict[str, float]:
         times = np.append(times, 1.0)
-        return pairs.figures({name: times[a] * times[b] for name, (a, b) in people.items()})
+        return pairs.figures({name: times[a] * times[b] for name, (a, b) in identities.items()})
 
-    draws = _draws(weigh, len(names), resamples, seed)
+    draws = _draws(measure, len(names), resamples, seed)
     return {"eer_challenge": draws["eer"], **draws}
 
 
 def intervals(draws: Draws, level: float = 0.95) -> dict[str, Interval]:
-    """Percentile intervals (low, high) of what `pair_draws` gives, or of differences of it.
+    """Percentile intervals (low, high) of the values from `pair_draws`, or of their differences.
 
     Args:
-        draws: Per metric the values of all draws; NaN are left out.
+        draws: Maps each metric to its values over all draws; NaN are ignored.
         level: Coverage, 0..1.
     """
     tails = [(1 - level) / 2, (1 + level) / 2]
     return {name: tuple(np.nanquantile(values, tails).tolist()) for name, values in draws.items()}
 
 
-def pair_intervals(
-    identity_a: np.ndarray,
-    identity_b: np.ndarray,
-    kind: np.ndarray,
-    score: np.ndarray,
-    threshold: float | None = None,
-    llr: np.ndarray | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Interval]:
+def pair_intervals(scored: PairScores, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """95% intervals of `pair_metrics`; see `pair_draws`."""
-    return intervals(
-        pair_draws(identity_a, identity_b, kind, score, threshold, llr, resamples, seed)
-    )
+    return intervals(pair_draws(scored, resamples, seed))
 
 
-def measure_pairs(
-    identity_a: np.ndarray,
-    identity_b: np.ndarray,
-    kind: np.ndarray,
-    score: np.ndarray,
-    threshold: float | None = None,
-    llr: np.ndarray | None = None,
-    resamples: int = 1000,
-) -> dict[str, Any]:
-    """`pair_metrics` with `pair_intervals` beside them under `intervals`, as metrics.json holds them."""
+def measure_pairs(scored: PairScores, resamples: int) -> dict[str, Any]:
+    """Computes `pair_metrics` and, under `intervals`, `pair_intervals`; as in metrics.json."""
     return {
-        **pair_metrics(kind, score, threshold, llr),
-        "intervals": pair_intervals(identity_a, identity_b, kind, score, threshold, llr, resamples),
+        **pair_metrics(scored.kind, scored.score, scored.threshold, scored.llr),
+        "intervals": pair_intervals(scored, resamples),
     }
 
 
@@ -119,25 +111,25 @@ def detector_intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """95% intervals of `detector_metrics`; an image counts as often as its person was drawn.
+    """95% intervals of `detector_metrics`; an image weighs as often as its identity was drawn.
 
     Args:
-        identity: N, who is on the image, or is pretended to be.
-        is_synthetic: N, true for synthetic images.
-        log_odds: N, higher is more synthetic.
-        species: As for `detector_metrics`.
+        identity: N identities that the images show or pretend to show.
+        is_synthetic: N bool, true for synthetic images.
+        log_odds: N log-odds of 'synthetic'.
+        species: What made each image, as for `detector_metrics`.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seeds the draws.
 
     Raises:
-        MetricError: As `RankedImages`, or when no draw contained both classes.
+        MetricError: As `RankedImages`, or no draw contained both classes.
     """
     images = RankedImages(is_synthetic, log_odds, species)
     names, codes = np.unique(np.asarray(identity).astype(str), return_inverse=True)
-    people = {name: codes[rows] for name, rows in images.ranked.rows.items()}
+    identities = {name: codes[rows] for name, rows in images.ranked.rows.items()}
     return intervals(
         _draws(
-            lambda times: images.figures({name: times[rows] for name, rows in people.items()}),
+            lambda times: images.figures({name: times[rows] for name, rows in identities.items()}),
             len(names),
             resamples,
             seed,
@@ -148,13 +140,13 @@ def detector_intervals(
 def share_interval(
     identity: np.ndarray, hit: np.ndarray, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """95% interval of the share of images that `hit` is true of, for example of failures to acquire.
+    """95% interval of the share of images with `hit`, for example of failures to acquire.
 
     Args:
-        identity: N, who is on the image.
+        identity: N identities that the images show.
         hit: N bool.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seeds the draws.
     """
     names, codes = np.unique(np.asarray(identity).astype(str), return_inverse=True)
     hits, images = np.bincount(codes, hit, len(names)), np.bincount(codes, minlength=len(names))
@@ -168,15 +160,17 @@ def share_interval(
     )["share"]
 
 
-def _draws(weigh: Weigh, people: int, resamples: int, seed: int) -> Draws:
+def _draws(measure: Measure, identities: int, resamples: int, seed: int) -> Draws:
     def draw(number: int) -> dict[str, float]:
-        # A stream of its own for each draw, so that threads do not change the result.
-        drawn = np.random.default_rng([seed, number]).integers(0, people, people)
-        return weigh(np.bincount(drawn, minlength=people).astype(np.float64))
+        # Each draw has its own random stream, so that threads do not change the result.
+        drawn = np.random.default_rng([seed, number]).integers(0, identities, identities)
+        return measure(np.bincount(drawn, minlength=identities).astype(np.float64))
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         draws = list(threads.map(draw, range(resamples)))
     names = dict.fromkeys(name for figures in draws for name in figures)
     if not names:
-        raise MetricError(f"no bootstrap draw held every kind; there are only {people} identities")
+        raise MetricError(
+            f"no bootstrap draw contained every kind: there are only {identities} identities"
+        )
     return {name: np.array([figures.get(name, np.nan) for figures in draws]) for name in names}

@@ -1,10 +1,13 @@
 """Error rates of verification and of synthetic-image detection.
 
-Scores are higher for 'accept'; a pair is accepted when score ≥ threshold. FMR is the share of impostor pairs accepted, FNMR the share of
-genuine pairs rejected (ISO/IEC 19795-1). APCER, BPCER, IAPAR and RIAPAR are of ISO/IEC 30107-3:2023. All rates lie in 0..1.
+Higher scores mean 'accept'; a pair is accepted when score ≥ threshold. FMR is the share of
+non-mated pairs (two people) accepted, FNMR the share of mated pairs (one person, both images bona
+fide) rejected (ISO/IEC 19795-1). APCER, BPCER, IAPAR and RIAPAR follow ISO/IEC 30107-3:2023. All
+rates lie in 0..1.
 
-Figures are functions of the error curves, and the curves of how much each item weighs, so that one definition serves both the figure
-itself (every item once) and its bootstrap (`metrics.bootstrap`).
+Metrics are functions of error curves, and the curves are functions of per-item weights, so that one
+definition serves both the metric itself (weight 1 for every item) and its bootstrap
+(`metrics.bootstrap`).
 """
 
 from collections.abc import Sequence
@@ -17,13 +20,12 @@ from scipy.special import xlogy
 from sklearn.metrics import roc_curve
 
 from kryptonite.core.errors import MetricError
+from kryptonite.metrics.kinds import KINDS
 
-KINDS = ("same", "different", "synthetic")
-
-# Priors and costs of the a-DCF (Shim et al. 2024): accepted pairs, different people, synthetic images.
+# Priors and costs of the a-DCF (Shim et al. 2024), in the order of KINDS.
 ADCF_PRIORS = (0.9, 0.05, 0.05)
 ADCF_COSTS = (1.0, 10.0, 20.0)
-DCF_PRIOR = 0.05  # of accepted pairs in minDCF, both costs 1 (NIST SRE)
+DCF_PRIOR = 0.05  # of mated pairs in minDCF, both costs 1 (NIST SRE)
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Curves:
     """Error rates at every distinct score.
 
     Args:
-        threshold: T, falling, first +inf (nothing accepted).
-        fnmr: T, share of the items to be accepted that are rejected; falls from 1 to 0.
-        fmr: Per class of items to be refused, T, share that is accepted; rises from 0 to 1.
+        threshold: T falling thresholds; the first is +inf (nothing accepted).
+        fnmr: T shares of target items rejected, falling from 1 to 0.
+        fmr: Maps each non-target class to T shares of its items accepted, rising from 0 to 1.
     """
 
     threshold: np.ndarray
@@ -45,8 +47,9 @@ class Ranked:
     """Items of several classes sorted once, so that curves for any weights cost one pass.
 
     Args:
-        score: N, finite.
-        classes: Name to N bool; disjoint. The first is the one to be accepted.
+        score: N finite scores.
+        classes: Maps class names to N bool; disjoint. The first is the target class, which should
+            be accepted.
 
     Raises:
         MetricError: A score is not finite, shapes differ, or a class is empty.
@@ -57,37 +60,42 @@ class Ranked:
         if score.ndim != 1 or any(np.shape(chosen) != score.shape for chosen in classes.values()):
             shapes = ", ".join(str(np.shape(chosen)) for chosen in classes.values())
             raise MetricError(
-                f"labels {shapes} and scores {score.shape} must be one-dimensional and of one length"
+                f"labels {shapes} and scores {score.shape} must be vectors of one length"
             )
         if not np.isfinite(score).all():
             raise MetricError(f"score {int(np.flatnonzero(~np.isfinite(score))[0])} is not finite")
         for name, chosen in classes.items():
             if not chosen.any():
                 raise MetricError(
-                    f"an error rate needs both classes; of {len(score)} items none is {name!r}"
+                    f"an error rate needs both classes, but none of {len(score)} items is {name!r}"
                 )
         order = np.argsort(-score, kind="stable")
-        everything = np.zeros(len(score), bool)
+        in_any_class = np.zeros(len(score), bool)
         for chosen in classes.values():
-            everything |= chosen
-        order = order[everything[order]]
+            in_any_class |= chosen
+        order = order[in_any_class[order]]
         ranked = score[order]
         ends = np.append(np.flatnonzero(np.diff(ranked) != 0), len(ranked) - 1)
         self.threshold = np.append(np.inf, ranked[ends])
         self.target, *self.others = classes
-        # Rows of a class by falling score, and how many of them reach each threshold.
+        # Rows of each class by falling score, and how many of them reach each threshold.
         self.rows = {name: order[chosen[order]] for name, chosen in classes.items()}
         self._reaching = {
             name: np.append(0, np.cumsum(chosen[order])[ends]) for name, chosen in classes.items()
         }
 
     def at(self, threshold: float) -> int:
-        """Index of the operating point 'accept when score ≥ threshold' in every array of the curves."""
-        # Thresholds fall; the last that is not below.
+        """Index into the curves of the operating point 'accept when score ≥ threshold'."""
+        # Thresholds fall: take the last one that is not below.
         return int(np.searchsorted(-self.threshold, -threshold, side="right")) - 1
 
     def accepted(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Mass of each class at or above each threshold; `weight` is per class, in the order of `rows`."""
+        """Mass of each class at or above each threshold.
+
+        Args:
+            weight: Maps each class to the weights of its items, in the order of `rows`; None weighs
+                every item 1.
+        """
         if weight is None:
             return {name: reaching.astype(np.float64) for name, reaching in self._reaching.items()}
         return {
@@ -96,7 +104,7 @@ class Ranked:
         }
 
     def curves(self, accepted: dict[str, np.ndarray]) -> Curves | None:
-        """Rates from masses; None when a class has no mass."""
+        """Turns accepted masses into rates; None when a class has no mass."""
         if any(mass[-1] <= 0 for mass in accepted.values()):
             return None
         rates = {name: mass / mass[-1] for name, mass in accepted.items()}
@@ -106,7 +114,11 @@ class Ranked:
 
 
 def _nearest(fmr: np.ndarray, fnmr: np.ndarray) -> int:
-    """Where both rates are closest; of two points on either side of the crossing the stricter, not the one that rounding favours."""
+    """Index where both rates are closest.
+
+    Of two equally close points on either side of the crossing it takes the stricter one, instead of
+    leaving the choice to rounding.
+    """
     gap = fmr - fnmr  # never falls
     after = int(np.searchsorted(gap, 0.0))
     if after == len(gap):
@@ -116,7 +128,7 @@ def _nearest(fmr: np.ndarray, fnmr: np.ndarray) -> int:
         if after == 0 or round(abs(gap[after]), 12) < round(abs(gap[after - 1]), 12)
         else after - 1
     )
-    # Thresholds between which nothing happens give one point; the highest stands for it.
+    # Several thresholds may share these rates; return the highest.
     return int(np.searchsorted(gap, gap[best]))
 
 
@@ -137,14 +149,14 @@ def _auc(fmr: np.ndarray, fnmr: np.ndarray) -> float:
 
 
 def a_dcf(fnmr: np.ndarray, fmr: np.ndarray, iapar: np.ndarray) -> np.ndarray:
-    """Architecture-agnostic detection cost (Shim et al. 2024) of `ADCF_PRIORS` and `ADCF_COSTS`.
+    """Architecture-agnostic detection cost (Shim et al. 2024) with `ADCF_PRIORS` and `ADCF_COSTS`.
 
-    Normalised so that the better of accepting everything and refusing everything costs 1.
+    Normalised so that the cheaper of accepting everything and rejecting everything costs 1.
 
     Args:
-        fnmr: Rates of accepted pairs that are rejected.
-        fmr: Of pairs of different people that are accepted.
-        iapar: Of pairs with a synthetic image that are accepted.
+        fnmr: Shares of mated pairs rejected.
+        fmr: Shares of non-mated pairs accepted.
+        iapar: Shares of pairs with a synthetic image accepted.
     """
     weights = np.array(ADCF_PRIORS) * np.array(ADCF_COSTS)
     weights /= min(weights[0], weights[1] + weights[2])
@@ -156,13 +168,18 @@ def _min_dcf(fmr: np.ndarray, fnmr: np.ndarray) -> float:
 
 
 def _min_cllr(target: np.ndarray, other: np.ndarray) -> float:
-    """Cllr after the best monotone calibration (pool adjacent violators), from masses at falling scores."""
+    """Cllr after the best monotone calibration (pool adjacent violators).
+
+    Args:
+        target: Mass of target items at each score, scores falling.
+        other: Mass of the other items at each score.
+    """
     target, other = target / target.sum(), other / other.sum()
     mass = target + other
-    if not mass.all():  # scores of people who were not drawn
+    if not mass.all():  # scores that only identities outside this bootstrap draw have
         kept = mass > 0
         mass, target, other = mass[kept], target[kept], other[kept]
-    # Scores that pool together have one LLR, the log-odds of the share of target mass among them.
+    # All scores of a pool share one LLR: the log-odds of the share of target mass in the pool.
     pools = isotonic_regression(target / mass, weights=mass, increasing=False).blocks[:-1]
     target, other = np.add.reduceat(target, pools), np.add.reduceat(other, pools)
     share = target / (target + other)
@@ -172,57 +189,60 @@ def _min_cllr(target: np.ndarray, other: np.ndarray) -> float:
 
 def _two_classes(label: np.ndarray, score: np.ndarray) -> Ranked:
     label = np.asarray(label).astype(bool)
-    return Ranked(score, {"accept": label, "refuse": ~label})
+    return Ranked(score, {"accept": label, "reject": ~label})
 
 
 def error_curves(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gives (threshold, FMR, FNMR) at every distinct score, thresholds falling, first +inf (nothing accepted).
+    """Computes (threshold, FMR, FNMR) at every distinct score.
+
+    Thresholds fall; the first is +inf (nothing accepted).
 
     Args:
-        label: N, true for the pairs to be accepted.
-        score: N, finite.
+        label: N bool, true for the pairs to accept.
+        score: N finite scores.
 
     Raises:
         MetricError: A class is missing or a score is not finite.
     """
     ranked = _two_classes(label, score)
     curves = ranked.curves(ranked.accepted())
-    return curves.threshold, curves.fmr["refuse"], curves.fnmr
+    return curves.threshold, curves.fmr["reject"], curves.fnmr
 
 
 def eer_challenge(label: np.ndarray, score: np.ndarray) -> float:
-    """The platform's EER: FNR at the index of the smallest |FNR − FPR| of scikit-learn's ROC curve, 0..1.
+    """The platform's EER: FNR where |FNR − FPR| of scikit-learn's ROC curve is smallest, 0..1.
 
-    The platform calls `roc_curve` with its defaults, which drop collinear points; so does this. See `error_curves` for errors.
+    Calls `roc_curve` with its defaults, which drop collinear points, because the platform does. See
+    `error_curves` for errors.
     """
-    _two_classes(label, score)  # the same checks, the same messages
+    _two_classes(label, score)  # raises the same errors as the other metrics
     fpr, tpr, _ = roc_curve(np.asarray(label).astype(bool), score)
     fnr = 1 - tpr
     return float(fnr[np.nanargmin(np.abs(fnr - fpr))])
 
 
 def eer(label: np.ndarray, score: np.ndarray) -> float:
-    """Equal error rate: the mean of FNMR and FMR where they are closest, 0..1. See `error_curves` for errors."""
+    """Equal error rate: mean of FNMR and FMR where closest, 0..1. Raises as `error_curves`."""
     _, fmr, fnmr = error_curves(label, score)
     return _eer(fmr, fnmr)
 
 
 def eer_threshold(label: np.ndarray, score: np.ndarray) -> float:
-    """The score at which `eer` is read: accept when score ≥ it. See `error_curves` for errors."""
+    """Threshold at which `eer` is read; accept when score ≥ it. Raises as `error_curves`."""
     threshold, fmr, fnmr = error_curves(label, score)
-    # The curve begins at +inf, where nothing is accepted; no stored threshold may be that.
+    # The curve begins at +inf, where nothing is accepted; a stored threshold must be finite.
     return float(threshold[max(_nearest(fmr, fnmr), 1)])
 
 
 def fmr_threshold(kind: np.ndarray, score: np.ndarray, wanted: float) -> float:
-    """The lowest score at which the FMR of different people does not exceed `wanted`; +inf when even one acceptance is too many.
+    """The lowest score whose FMR does not exceed `wanted`; +inf if one false match is too many.
 
     Raises:
-        MetricError: See `pair_curves`; or no pair of different people.
+        MetricError: As `pair_curves`, or there are no pairs of different people.
     """
     curves, _ = pair_curves(kind, score)
     if "different" not in curves.fmr:
-        raise MetricError("an FMR needs pairs of different people; there are none")
+        raise MetricError("an FMR needs pairs of different people, but there are none")
     return float(
         curves.threshold[
             np.searchsorted(curves.fmr["different"], wanted * (1 + 1e-9), side="right") - 1
@@ -230,38 +250,24 @@ def fmr_threshold(kind: np.ndarray, score: np.ndarray, wanted: float) -> float:
     )
 
 
-def cllr(label: np.ndarray, llr: np.ndarray) -> float:
-    """Cost of log-likelihood ratios in bits (Brümmer & du Preez 2006): 0 is perfect, 1 is saying nothing.
-
-    Args:
-        label: N, true for the pairs to be accepted.
-        llr: N natural-log likelihood ratios of 'accept'.
-
-    Raises:
-        MetricError: A class is missing or an LLR is not finite.
-    """
-    _two_classes(label, llr)  # the same checks, the same messages
-    label, llr = np.asarray(label).astype(bool), np.asarray(llr)
-    return float(_surprise(llr[label], True).mean() + _surprise(llr[~label], False).mean()) / 2
-
-
-def _surprise(llr: np.ndarray, accept: bool) -> np.ndarray:
-    """Bits by which an LLR surprises who knows the answer, at equal priors."""
+def _cllr_bits(llr: np.ndarray, accept: bool) -> np.ndarray:
+    """What each pair adds to Cllr (Brümmer & du Preez 2006), in bits: how far its LLR misleads."""
     llr = np.asarray(llr, np.float64)
     return np.logaddexp(0, -llr if accept else llr) / np.log(2)
 
 
 class RankedPairs:
-    """Scored pairs ranked once; `figures` for any weights.
+    """Scored pairs, ranked once; `figures` evaluates them under any weights.
 
     Args:
-        kind: N of 'same', 'different', 'synthetic'.
-        score: N, finite.
-        threshold: Operating point for the rates at a threshold; None leaves them out.
-        llr: N, what the scores mean as natural-log likelihood ratios of 'accept'; None leaves out Cllr.
+        kind: N pair kinds, each one of `KINDS`.
+        score: N finite scores.
+        threshold: Operating point for the rates at a threshold; None omits them.
+        llr: N natural-log likelihood ratios of 'accept' that the scores stand for; None omits Cllr.
 
     Raises:
-        MetricError: No 'same' pair, no other pair, an unknown kind, or a score that is not finite.
+        MetricError: There is no 'same' pair, no other pair, an unknown kind, or a score that is not
+            finite.
     """
 
     def __init__(
@@ -274,34 +280,34 @@ class RankedPairs:
         kind = np.asarray(kind).astype(str)
         unknown = set(np.unique(kind)) - set(KINDS)
         if unknown:
-            raise MetricError(f"unknown kinds of pairs: {sorted(unknown)}; known are {KINDS}")
+            raise MetricError(f"unknown kinds of pairs: {sorted(unknown)}; expected {KINDS}")
         classes = {name: kind == name for name in KINDS}
         present = {
             name: chosen for name, chosen in classes.items() if chosen.any() or name == "same"
         }
         if len(present) == 1:
             raise MetricError(
-                f"an error rate needs both classes; all {len(kind)} pairs are to be accepted"
+                f"an error rate needs both classes, but all {len(kind)} pairs are mated"
             )
         self.ranked = Ranked(score, present)
         self._point = None if threshold is None else self.ranked.at(threshold)
-        # What each pair adds to Cllr, in the order of the rows.
+        # In the order of the ranked rows.
         self._bits = None
         if llr is not None:
             self._bits = {
-                name: _surprise(np.asarray(llr)[rows], name == "same")
+                name: _cllr_bits(np.asarray(llr)[rows], name == "same")
                 for name, rows in self.ranked.rows.items()
             }
 
     def figures(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, float]:
-        """See `pair_metrics`; an empty dict where `weight` leaves a class without mass."""
+        """Computes `pair_metrics`; an empty dict where `weight` leaves a class without mass."""
         accepted = self.ranked.accepted(weight)
         curves = self.ranked.curves(accepted)
         if curves is None:
             return {}
         fnmr = curves.fnmr
-        refused = reduce(np.add, (accepted[name] for name in self.ranked.others))
-        pooled = refused / refused[-1]
+        others = reduce(np.add, (accepted[name] for name in self.ranked.others))
+        pooled = others / others[-1]
         figures = {"eer": _eer(pooled, fnmr)}
         figures["sasv_eer"] = figures["eer"]
         if "different" in curves.fmr:
@@ -317,15 +323,15 @@ class RankedPairs:
             costs = a_dcf(fnmr, curves.fmr["different"], curves.fmr["synthetic"])
             figures["min_a_dcf"] = float(costs.min())
         figures["auc"] = _auc(pooled, fnmr)
-        figures["min_cllr"] = _min_cllr(np.diff(accepted["same"]), np.diff(refused))
+        figures["min_cllr"] = _min_cllr(np.diff(accepted["same"]), np.diff(others))
         if self._bits is not None:
             bits = {
                 name: bits.sum() if weight is None else bits @ weight[name]
                 for name, bits in self._bits.items()
             }
-            refused_bits = sum(bits[name] for name in self.ranked.others)
+            other_bits = sum(bits[name] for name in self.ranked.others)
             figures["cllr"] = (
-                float(bits["same"] / accepted["same"][-1] + refused_bits / refused[-1]) / 2
+                float(bits["same"] / accepted["same"][-1] + other_bits / others[-1]) / 2
             )
         if self._point is not None:
             point = self._point
@@ -341,15 +347,15 @@ class RankedPairs:
 
 
 def pair_curves(kind: np.ndarray, score: np.ndarray) -> tuple[Curves, np.ndarray]:
-    """Error curves per kind of pair to be refused, and the curve of all of them pooled.
+    """Error curves per kind of non-target pair, and the FMR curve of all of them pooled.
 
     Raises:
         MetricError: As `RankedPairs`.
     """
     ranked = RankedPairs(kind, score).ranked
     accepted = ranked.accepted()
-    refused = reduce(np.add, (accepted[name] for name in ranked.others))
-    return ranked.curves(accepted), refused / refused[-1]
+    others = reduce(np.add, (accepted[name] for name in ranked.others))
+    return ranked.curves(accepted), others / others[-1]
 
 
 def pair_metrics(
@@ -358,21 +364,24 @@ def pair_metrics(
     threshold: float | None = None,
     llr: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """All figures of scored pairs.
+    """All metrics of scored pairs.
 
     Args:
-        kind: N of 'same', 'different', 'synthetic'.
-        score: N, finite.
-        threshold: Operating point, taken from other data; None leaves out the rates at a threshold.
-        llr: N, the scores as natural-log likelihood ratios of 'accept', where they are such; None leaves out `cllr`.
+        kind: N pair kinds, each one of `KINDS`.
+        score: N finite scores.
+        threshold: Operating point, fitted on other data; None omits the rates at a threshold.
+        llr: N natural-log likelihood ratios of 'accept' that the scores stand for; None omits
+            `cllr`.
 
     Returns:
-        Over all pairs: `eer_challenge` (the platform's), `eer` and `sasv_eer` (mean of FNMR and FMR where closest; the same thing under the
-        two names in use), `auc`, `min_cllr` (bits, after the best monotone calibration), `cllr` (as calibrated). Against different people:
-        `sv_eer`,
-        `fnmr_at_fmr_1e2`, `fnmr_at_fmr_1e3`, `min_dcf` (prior 0.05, costs 1). Against pairs with a synthetic image: `spf_eer`. Against
-        both: `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar` (share of pairs with a synthetic image accepted), `riapar`
-        (IAPAR + FNMR), `a_dcf`. A kind of pair that does not occur has no figures.
+        Over all pairs: `eer_challenge` (the platform's), `eer` and `sasv_eer` (mean of FNMR and
+        FMR where closest: one number under the two names in use), `auc`, `min_cllr` (bits, after
+        the best monotone calibration), `cllr` (bits, as calibrated; 0 is perfect, 1 carries no
+        information). Mated against different people: `sv_eer`, `fnmr_at_fmr_1e2`,
+        `fnmr_at_fmr_1e3`, `min_dcf` (prior 0.05, costs 1). Mated against pairs with a synthetic
+        image: `spf_eer`. Against both: `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar`
+        (share of pairs with a synthetic image accepted), `riapar` (IAPAR + FNMR), `a_dcf`.
+        Metrics of a kind that does not occur are omitted.
 
     Raises:
         MetricError: As `RankedPairs`.
@@ -385,12 +394,12 @@ def pair_metrics(
 
 
 class RankedImages:
-    """Images with their log-odds ranked once; `figures` for any weights.
+    """Images ranked once by their log-odds; `figures` evaluates them under any weights.
 
     Args:
-        is_synthetic: N, true for synthetic images (attacks).
-        log_odds: N, higher is more synthetic.
-        species: N, what made each attack, empty where it is not known; None when nothing is known.
+        is_synthetic: N bool, true for synthetic images (attacks).
+        log_odds: N log-odds of 'synthetic'.
+        species: N names of what made each attack, empty where unknown; None if all are unknown.
 
     Raises:
         MetricError: A class is missing or a value is not finite.
@@ -412,7 +421,7 @@ class RankedImages:
         self._point = self.ranked.at(0.0)
 
     def figures(self, weight: dict[str, np.ndarray] | None = None) -> dict[str, float]:
-        """See `detector_metrics`; an empty dict where `weight` leaves a class without mass."""
+        """Computes `detector_metrics`; an empty dict where `weight` leaves a class without mass."""
         curves = self.ranked.curves(self.ranked.accepted(weight))
         if curves is None:
             return {}
@@ -438,16 +447,17 @@ class RankedImages:
 def detector_metrics(
     is_synthetic: np.ndarray, log_odds: np.ndarray, species: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """The detector alone.
+    """All metrics of the detector alone.
 
     Args:
-        is_synthetic: N, true for synthetic images (attacks).
-        log_odds: N, higher is more synthetic.
-        species: N, what made each attack, empty where it is not known; None when nothing is known.
+        is_synthetic: N bool, true for synthetic images (attacks).
+        log_odds: N log-odds of 'synthetic'.
+        species: N names of what made each attack, empty where unknown; None if all are unknown.
 
     Returns:
-        `eer`, `auc`, `bpcer20` (BPCER where APCER is at most 5%); at log-odds 0: `bpcer`, `apcer` over all attacks, `apcer_<species>` and
-        `apcer_max`, the highest of these (of all attacks when no species is known).
+        `eer`, `auc`, `bpcer20` (BPCER where APCER is at most 5%); at log-odds 0: `bpcer`, `apcer`
+        over all attacks, `apcer_<species>` and `apcer_max`, the highest of these (`apcer` when no
+        species is known).
 
     Raises:
         MetricError: A class is missing or a value is not finite.

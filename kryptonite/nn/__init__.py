@@ -1,1 +1,1 @@
-"""Networks over aligned crops: the model that owns its input contract, weights by name, ONNX export and runtime."""
+"""Networks over aligned crops: models with an input contract, weights by name, ONNX export."""

@@ -1,4 +1,4 @@
-"""A network over aligned crops together with its input contract: run, save, load. Both branches are made of it."""
+"""A network over aligned crops with its input contract; both branches build on it."""
 
 import json
 from abc import ABC, abstractmethod
@@ -10,12 +10,18 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, InputSpec, to_unit_tensor
+from kryptonite.core.device import choose_device
 from kryptonite.core.errors import ConfigError, WeightsError
 from kryptonite.core.files import atomic_path, fingerprint, sha256_file, write_json
-from kryptonite.core.memory import keep_freed_memory
-from kryptonite.nn.onnx_runtime import EXPORT, Export
+from kryptonite.nn.onnx_runtime import Export
 from kryptonite.nn.weights import load_strict, read_state_dict, rebuild_timm
+
+# The files of a model's folder.
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+EXPORT_FILE = "model.onnx"
 
 ENGINES = ("torch", "onnx")
 BATCH = 64  # crops per forward pass; about 0.5 GB of activations for a mobile network at 224 pixels
@@ -23,27 +29,24 @@ BATCH = 64  # crops per forward pass; about 0.5 GB of activations for a mobile n
 Self = TypeVar("Self", bound="CropModel")
 
 
-def choose_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU."""
-    return torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    )
-
-
 class CropModel(ABC):
     """Runs a network on crops cut for it.
 
     Args:
-        network: Gives N×outputs for normalised N×3×S×S; None where an export runs in its place.
+        network: Maps normalised images, N×3×S×S, to N×outputs; None if an export replaces it.
         blueprint: As `nn.weights.LoadedNetwork`.
-        spec: What the network wants to see.
-        source: Where its weights came from, one line.
+        spec: The input the network requires.
+        source: One line that says where the weights came from.
         device: `auto`, `cpu` or `cuda`.
-        export: Runs on the CPU in the network's place.
+        export: Replaces the network; runs on the CPU.
+
+    Attributes:
+        folder: The folder it was loaded from, if any.
+        fingerprint: Identifies the loaded files and the engine; empty unless it was loaded.
     """
 
-    folder: Path | None = None  # where it was loaded from
-    mark = ""  # names what was loaded and what runs it
+    folder: Path | None = None
+    fingerprint: str = ""
 
     def __init__(
         self,
@@ -54,7 +57,6 @@ class CropModel(ABC):
         device: str = "auto",
         export: Export | None = None,
     ):
-        keep_freed_memory()
         self.device = choose_device(device)
         self.network = (
             None
@@ -68,7 +70,7 @@ class CropModel(ABC):
 
     @property
     def engine(self) -> str:
-        """What runs it: `onnx on cpu`, `torch on cpu` or `torch on cuda`."""
+        """Engine and device: `onnx on cpu`, `torch on cpu` or `torch on cuda`."""
         return f"{'onnx' if self.export else 'torch'} on {self.device.type}"
 
     @staticmethod
@@ -80,8 +82,10 @@ class CropModel(ABC):
     def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
         """Gives the named outputs for normalised images, N×3×S×S, N rows each."""
 
-    def read(self, pixels: np.ndarray | torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
-        """Gives the named outputs for crops, uint8 N×S×S×3, RGB; this is what is exported."""
+    def forward_pixels(
+        self, pixels: np.ndarray | torch.Tensor, names: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """Gives the named outputs for crops, uint8 N×S×S×3, RGB; exports contain this function."""
         images = self.spec.normalise(to_unit_tensor(pixels, self.device))
         return self.forward(images.contiguous(memory_format=torch.channels_last), names)
 
@@ -90,43 +94,45 @@ class CropModel(ABC):
 
         Args:
             crops: N crops.
-            names: Outputs that `forward` knows.
+            names: Outputs known to `forward`.
 
         Returns:
-            Of each name an array with N rows.
+            One array of N rows per name.
 
         Raises:
             InputContractError: The crops were cut for another model.
-            WeightsError: The export lacks one of these outputs.
+            WeightsError: The export lacks one of the outputs.
         """
         self.spec.check(crops)
-        # No crops have no outputs, but their shapes have to come from somewhere.
+        # Run one dummy crop to get output shapes for an empty batch.
         pixels = (
             crops.pixels if len(crops.pixels) else np.zeros((1, *crops.pixels.shape[1:]), np.uint8)
         )
-        batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
         if self.export:
-            parts = [self.export(batch, names) for batch in batches]
+            parts = [self.export(batch, names) for batch in chunked(pixels, BATCH)]
         else:
             with torch.inference_mode():
                 parts = [
-                    [output.cpu().numpy() for output in self.read(batch, names)]
-                    for batch in batches
+                    [output.cpu().numpy() for output in self.forward_pixels(batch, names)]
+                    for batch in chunked(pixels, BATCH)
                 ]
         return [np.concatenate(part)[: len(crops.pixels)] for part in zip(*parts, strict=True)]
 
     def save(self, folder: Path | str) -> None:
-        """Writes model.safetensors, then model.json; a folder with the latter is whole. An export of other weights goes."""
+        """Writes the weights, then the description, whose presence marks a complete folder.
+
+        An export of the previous weights is deleted.
+        """
         folder = Path(folder)
-        (folder / EXPORT).unlink(missing_ok=True)
+        (folder / EXPORT_FILE).unlink(missing_ok=True)
         state = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
         }
-        with atomic_path(folder / "model.safetensors") as temporary:
+        with atomic_path(folder / WEIGHTS_FILE) as temporary:
             save_file(state, temporary)
         write_json(
-            folder / "model.json",
+            folder / DESCRIPTION_FILE,
             {"network": self.blueprint, "input": self.spec.to_dict(), "source": self.source},
         )
 
@@ -139,40 +145,40 @@ class CropModel(ABC):
         Args:
             folder: The branch's folder of a run.
             device: `auto`, `cpu` or `cuda`.
-            engine: `torch`; `onnx` to run the export that `export.py` made, on the CPU; `auto` is `onnx` where there is an export and the
-                device is the CPU, else `torch`.
+            engine: `torch`; `onnx` for the export, on the CPU; or `auto`: `onnx` if there is an
+                export and the device is the CPU, else `torch`.
 
         Raises:
-            ConfigError: No such engine, or an export on a GPU.
-            WeightsError: A file is missing, damaged, or does not fit; or the export is of other weights.
+            ConfigError: Unknown engine, or an export on a GPU.
+            WeightsError: A file is missing, damaged or does not fit, or the export is of other
+                weights.
         """
         folder = Path(folder)
-        weights = folder / "model.safetensors"
+        weights = folder / WEIGHTS_FILE
         if engine == "auto":
-            engine = (
-                "onnx"
-                if (folder / EXPORT).exists() and choose_device(device).type == "cpu"
-                else "torch"
-            )
+            exported = (folder / EXPORT_FILE).exists()
+            engine = "onnx" if exported and choose_device(device).type == "cpu" else "torch"
         if engine not in ENGINES or (engine == "onnx" and device == "cuda"):
             raise ConfigError(
-                f"no engine {engine!r} on device {device!r}; there are auto, {', '.join(ENGINES)}, and onnx runs on the CPU"
+                f"cannot run engine {engine!r} on device {device!r}; "
+                f"engines are auto, {', '.join(ENGINES)}, and onnx runs on the CPU only"
             )
+        description = folder / DESCRIPTION_FILE
         try:
-            kept = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            kept = json.loads(description.read_text(encoding="utf-8"))
             network = cls.rebuild(kept["network"]) if engine == "torch" else None
             spec, source = InputSpec.from_dict(kept["input"]), kept["source"]
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise WeightsError(f"{folder / 'model.json'}: describes no model ({error})") from error
+            raise WeightsError(f"{description}: not a model description ({error})") from error
         if network is not None:
             load_strict(network, read_state_dict(weights), str(weights))
         elif not weights.is_file():
             raise WeightsError(f"{weights}: no such weights file")
         hashed = sha256_file(weights)
-        export = Export(folder / EXPORT, hashed, spec) if network is None else None
+        export = Export(folder / EXPORT_FILE, hashed, spec) if network is None else None
         model = cls(network, kept["network"], spec, source, "cpu" if export else device, export)
         model.folder = folder
-        model.mark = fingerprint(
+        model.fingerprint = fingerprint(
             [engine, model.device.type, hashed, kept["network"], kept["input"]]
         )
         return model

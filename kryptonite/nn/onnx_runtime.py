@@ -1,4 +1,4 @@
-"""Run a model's export by ONNX Runtime."""
+"""Run exported models with ONNX Runtime."""
 
 import json
 from collections.abc import Sequence
@@ -11,28 +11,28 @@ import torch
 from kryptonite.core.crops import InputSpec
 from kryptonite.core.errors import WeightsError
 
-EXPORT = "model.onnx"  # beside model.safetensors
-CROPS = "crops"  # the input: uint8 N×S×S×3, RGB, as the aligner cuts them
+INPUT_NAME = "crops"  # uint8 N×S×S×3, RGB, as the aligner cuts them
 
 
 class Export:
     """Runs an exported model on the CPU.
 
     Args:
-        file: As `write_export` left it.
-        weights: SHA-256 of the weights that it must be an export of.
-        spec: What the network must want to see.
+        file: Written by `write_export`.
+        weights: SHA-256 of the weights it must be an export of.
+        spec: The input it must require.
 
     Raises:
-        WeightsError: There is none, it is damaged, or it is of other weights or for other input.
+        WeightsError: The file is missing, damaged, or an export of other weights or for other
+            input.
     """
 
     def __init__(self, file: Path, weights: str, spec: InputSpec):
-        import onnxruntime  # half a second that runs without exports need not pay
+        import onnxruntime  # takes half a second, which only runs with exports should pay
 
         self._file = file
         if not file.is_file():
-            raise WeightsError(f"{file}: not there; `python export.py` makes it")
+            raise WeightsError(f"{file}: no such export; `kryptonite export` writes it")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -46,13 +46,14 @@ class Export:
                 self.facts["weights_sha256"] == weights
                 and InputSpec.from_dict(self.facts["input"]) == spec
             )
-        except Exception as error:  # ONNX Runtime's own exceptions share no public base
+        except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise WeightsError(
-                f"{file}: is no export ({error}); `python export.py` makes one"
+                f"{file}: not a valid export ({error}); `kryptonite export` writes it again"
             ) from error
         if not same:
             raise WeightsError(
-                f"{file}: is an export of other weights or for other input; `python export.py` makes it anew"
+                f"{file}: exported from other weights or for other input; "
+                "`kryptonite export` writes it again"
             )
         self._names = {output.name for output in self._session.get_outputs()}
 
@@ -60,10 +61,11 @@ class Export:
         """Gives the named outputs for crops, uint8 N×S×S×3, RGB.
 
         Raises:
-            WeightsError: It was exported without one of them.
+            WeightsError: The export lacks one of the outputs.
         """
         if not self._names.issuperset(names):
             raise WeightsError(
-                f"{self._file}: gives {', '.join(sorted(self._names))}, not {', '.join(names)}; `python export.py` makes it anew"
+                f"{self._file}: has outputs {', '.join(sorted(self._names))}, "
+                f"not {', '.join(names)}; `kryptonite export` writes it again"
             )
-        return self._session.run(list(names), {CROPS: np.ascontiguousarray(pixels)})
+        return self._session.run(list(names), {INPUT_NAME: np.ascontiguousarray(pixels)})

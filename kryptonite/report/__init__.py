@@ -1,1 +1,1 @@
-"""Figures of scored pairs, and the pages and pictures that show them."""
+"""Turn scored pairs into figures, and figures into HTML pages and pictures."""

@@ -1,4 +1,4 @@
-"""Everything a report says of a system, computed from scored pairs: plain numbers, JSON-able."""
+"""Compute every figure of the report from scored pairs, as plain numbers that JSON can hold."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 from kryptonite.core.errors import MetricError
 from kryptonite.metrics.bootstrap import (
     Draws,
+    PairScores,
     detector_intervals,
     intervals,
     pair_draws,
@@ -21,26 +22,32 @@ from kryptonite.metrics.error_rates import (
     pair_curves,
     pair_metrics,
 )
+from kryptonite.metrics.kinds import KINDS
 from kryptonite.report.quality import FACTS, thirds
 
 BASELINE = "none"  # recognition alone
-SHOWN_POINTS = 200  # of an error curve
-BINS = 10
-RULE_OF_30 = 30  # errors that make a rate sure within about 30% (Doddington et al. 2000)
+CURVE_POINTS = 200  # at most, per error curve
+BINS = 10  # of the reliability diagram
+RULE_OF_30 = 30  # errors needed to know a rate within about 30% (Doddington et al. 2000)
 
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """What a run said of the pairs of a protocol.
+    """The scores that a run's systems give to the pairs of a protocol.
 
     Args:
-        pairs: Columns of `data.pairs.PAIR_COLUMNS`, key_a, key_b (of the images), similarity, log_odds_a, log_odds_b, acquired (a face
-            was found in both images; the others are refused), and those of `report.quality.FACTS`; index 0..N-1.
-        images: Distinct images of these pairs, by content: path, key, label, is_synthetic, species, log_odds, failed (no face was found).
-        scores: System to N scores, higher is 'accept'; `none` is recognition alone, `detector` the detector alone.
-        llrs: System to N natural-log likelihood ratios of 'accept', for the systems whose scores are such.
-        thresholds: System to the threshold that was fitted with it.
-        chosen: The system that verifiers.
+        pairs: One row per pair, index 0..N-1: `data.pairs.PAIR_COLUMNS`, key_a and key_b (content
+            keys of the images), similarity, log_odds_a, log_odds_b, acquired (whether a face was
+            found in both images; other pairs are refused) and the columns of
+            `report.quality.FACTS`.
+        images: The distinct images of these pairs, by content: path, key, label, is_synthetic,
+            species, log_odds and failed (no face was found).
+        scores: Maps each system to N scores, higher is 'accept'. `none` is recognition alone,
+            `detector` the detector alone.
+        llrs: Maps each system whose scores are likelihood ratios to N natural-log likelihood
+            ratios of 'accept'.
+        thresholds: Maps each system to the threshold fitted with it.
+        chosen: Name of the system that the run uses by default.
     """
 
     pairs: pd.DataFrame
@@ -52,56 +59,73 @@ class ScoredPairs:
 
     @property
     def kind(self) -> np.ndarray:
-        """N of 'same', 'different', 'synthetic'."""
+        """Kind of each pair: N of 'same', 'different', 'synthetic'."""
         return self.pairs["kind"].to_numpy().astype(str)
 
     def measure(
-        self, name: str, resamples: int, chosen: np.ndarray | None = None
+        self, system: str, resamples: int, rows: np.ndarray | None = None
     ) -> tuple[dict[str, Any], Draws]:
-        """`pair_metrics` of a system, its intervals under `intervals`, and the draws behind them; of the `chosen` rows where given.
+        """Computes a system's error rates with bootstrap intervals.
+
+        Args:
+            system: A key of `scores`.
+            resamples: Number of bootstrap draws.
+            rows: N bool, restricts the pairs; None takes all of them.
+
+        Returns:
+            The figures of `pair_metrics` with their 95% intervals under `intervals`, and the draws
+            behind the intervals.
 
         Raises:
             MetricError: These rows lack a kind of pair.
         """
-        rows = np.ones(len(self.pairs), bool) if chosen is None else chosen
-        pairs, score = self.pairs[rows], self.scores[name][rows]
-        llr = self.llrs[name][rows] if name in self.llrs else None
+        rows = np.ones(len(self.pairs), bool) if rows is None else rows
+        pairs, score = self.pairs[rows], self.scores[system][rows]
+        llr = self.llrs[system][rows] if system in self.llrs else None
         draws = pair_draws(
-            pairs["label_a"],
-            pairs["label_b"],
-            pairs["kind"],
-            score,
-            self.thresholds[name],
-            llr,
+            PairScores(
+                pairs["label_a"],
+                pairs["label_b"],
+                pairs["kind"],
+                score,
+                self.thresholds[system],
+                llr,
+            ),
             resamples,
         )
-        return {
-            **pair_metrics(pairs["kind"], score, self.thresholds[name], llr),
-            "intervals": intervals(draws),
-        }, draws
+        figures = pair_metrics(pairs["kind"], score, self.thresholds[system], llr)
+        return {**figures, "intervals": intervals(draws)}, draws
 
 
 def compute_findings(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
-    """Computes all figures.
+    """Computes all figures of the report.
+
+    Args:
+        scored: The scored pairs.
+        resamples: Number of bootstrap draws behind each interval.
 
     Returns:
-        `systems`: figures with intervals per system, and `gain`: the fall of its EER against recognition alone, with the interval of the
-        difference. `detector`: on images. `species`, `groups`, `thresholds`, `reliability`, `curves`, `acquisition`, `counts`: see the
-        functions of this module.
+        `systems`: per system its figures with intervals, and `gain`, how far its EER lies below
+        that of recognition alone, with the interval of the difference. `detector`: figures on
+        single images. `species`, `groups`, `thresholds`, `reliability`, `curves`, `acquisition`:
+        see the functions of this module. `chosen` and `counts`.
 
     Raises:
         MetricError: A kind of pair is missing.
     """
-    if not {"same", "different", "synthetic"} <= set(scored.kind):
+    if not set(KINDS) <= set(scored.kind):
         raise MetricError(
-            f"a report needs pairs of the kinds same, different and synthetic; there are {sorted(set(scored.kind))}"
+            "a report needs pairs of the kinds same, different and synthetic; "
+            f"got only {sorted(set(scored.kind))}"
         )
     measured = {name: scored.measure(name, resamples) for name in scored.scores}
     baseline, baseline_draws = measured[BASELINE]
     systems = {}
     for name, (figures, draws) in measured.items():
+        # Both systems' draws hold the same identities, so that their difference has an interval.
         gain = intervals({"eer": baseline_draws["eer"] - draws["eer"]})["eer"]
         systems[name] = {**figures, "gain": baseline["eer"] - figures["eer"], "gain_interval": gain}
+    identities = pd.unique(pd.concat([scored.pairs["label_a"], scored.pairs["label_b"]]))
     return {
         "chosen": scored.chosen,
         "systems": systems,
@@ -116,20 +140,15 @@ def compute_findings(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
         "curves": {name: error_points(scored.kind, score) for name, score in scored.scores.items()},
         "acquisition": acquisition(scored, resamples),
         "counts": {
-            "pairs": {
-                kind: int((scored.kind == kind).sum())
-                for kind in ("same", "different", "synthetic")
-            },
+            "pairs": {kind: int((scored.kind == kind).sum()) for kind in KINDS},
             "images": len(scored.images),
-            "people": int(
-                pd.unique(pd.concat([scored.pairs["label_a"], scored.pairs["label_b"]])).size
-            ),
+            "people": int(identities.size),
         },
     }
 
 
 def detector_figures(images: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """`detector_metrics` with intervals, each distinct image counted once."""
+    """Computes `detector_metrics` with intervals; each distinct image counts once."""
     arguments = (
         images["is_synthetic"].to_numpy(),
         images["log_odds"].to_numpy(),
@@ -142,82 +161,92 @@ def detector_figures(images: pd.DataFrame, resamples: int) -> dict[str, Any]:
 
 
 def species_figures(scored: ScoredPairs, resamples: int) -> list[dict[str, Any]]:
-    """One row per kind of forgery, hardest first: the chosen system and recognition alone on all accepted pairs against this kind alone."""
+    """Measures each kind of forgery alone: all mated pairs against its synthetic pairs.
+
+    Returns:
+        Per kind of forgery, highest SPF-EER first: `species`, `pairs` (how many are synthetic),
+        `system` and `alone` (figures of the chosen system and of recognition alone).
+    """
     species = scored.pairs["species"].to_numpy().astype(str)
-    rows = []
-    for name in np.unique(species[scored.kind == "synthetic"]):
-        chosen = (scored.kind == "same") | ((scored.kind == "synthetic") & (species == name))
-        figures, _ = scored.measure(scored.chosen, resamples, chosen)
-        alone, _ = scored.measure(BASELINE, resamples, chosen)
-        rows.append(
-            {
-                "species": name,
-                "pairs": int(chosen.sum() - (scored.kind == "same").sum()),
-                "system": figures,
-                "alone": alone,
-            }
+    mated, synthetic = scored.kind == "same", scored.kind == "synthetic"
+    figures = []
+    for name in np.unique(species[synthetic]):
+        attacks = synthetic & (species == name)
+        system, alone = (
+            scored.measure(each, resamples, mated | attacks)[0]
+            for each in (scored.chosen, BASELINE)
         )
-    return sorted(rows, key=lambda row: -row["system"]["spf_eer"])
+        figures.append(
+            {"species": name, "pairs": int(attacks.sum()), "system": system, "alone": alone}
+        )
+    return sorted(figures, key=lambda each: -each["system"]["spf_eer"])
 
 
 def group_figures(scored: ScoredPairs, resamples: int) -> dict[str, list[dict[str, Any]]]:
-    """Per quality fact three groups of pairs by its terciles; the fact of a pair is that of its harder photo.
+    """Measures three groups of pairs per quality fact, split at its terciles.
 
-    A group that lacks a kind of pair has `system: None`.
+    The fact of a pair is that of its harder photo.
+
+    Returns:
+        Per fact three groups by rising value: `from` and `to` (None at either end), `pairs`,
+        `system` and `alone` (figures of the chosen system and of recognition alone; None where the
+        group lacks a kind of pair).
     """
     groups = {}
     for fact in FACTS:
         third, (low, high) = thirds(scored.pairs[fact].to_numpy())
         groups[fact] = []
-        for number, borders in enumerate(((None, low), (low, high), (high, None))):
-            chosen = third == number
+        for number, (start, end) in enumerate(((None, low), (low, high), (high, None))):
+            rows = third == number
             try:
-                figures, alone = (
-                    scored.measure(name, resamples, chosen)[0] for name in (scored.chosen, BASELINE)
+                system, alone = (
+                    scored.measure(name, resamples, rows)[0] for name in (scored.chosen, BASELINE)
                 )
             except MetricError:
-                figures = alone = None
+                system = alone = None
             groups[fact].append(
                 {
-                    "from": borders[0],
-                    "to": borders[1],
-                    "pairs": int(chosen.sum()),
-                    "system": figures,
+                    "from": start,
+                    "to": end,
+                    "pairs": int(rows.sum()),
+                    "system": system,
                     "alone": alone,
                 }
             )
     return groups
 
 
-def operating_points(scored: ScoredPairs, name: str, resamples: int) -> list[dict[str, Any]]:
-    """What thresholds cost: the stored one, and those that give an FMR of 1% and 0.1% and the EER on these very pairs.
+def operating_points(scored: ScoredPairs, system: str, resamples: int) -> list[dict[str, Any]]:
+    """Measures error rates at the stored threshold and at those of the EER and of an FMR of 1% and
+    0.1% on these very pairs.
 
-    `sure` says whether the pairs of different people are enough for the FMR (rule of 30). A threshold that none of the scores can give is
-    None, with no costs.
+    Returns:
+        Per threshold: `at` (its name), `threshold`, `sure` (whether there are enough non-mated
+        pairs for that FMR by the rule of 30), and `fnmr`, `fmr`, `iapar`, each with
+        `<rate>_interval`. Where no score reaches that FMR, `threshold` is None and there are no
+        rates.
     """
-    kind, score = scored.kind, scored.scores[name]
-    people = scored.pairs["label_a"], scored.pairs["label_b"]
-    impostors = int((kind == "different").sum())
-    places = [
-        ("stored with the run", scored.thresholds[name], None),
+    kind, score = scored.kind, scored.scores[system]
+    identities = scored.pairs["label_a"], scored.pairs["label_b"]
+    non_mated = int((kind == "different").sum())
+    thresholds = [
+        ("stored with the run", scored.thresholds[system], None),
         ("EER here", eer_threshold(kind == "same", score), None),
         ("FMR 1%", fmr_threshold(kind, score, 1e-2), 1e-2),
         ("FMR 0.1%", fmr_threshold(kind, score, 1e-3), 1e-3),
     ]
     points = []
-    for place, threshold, fmr in places:
+    for name, threshold, fmr in thresholds:
         point: dict[str, Any] = {
-            "at": place,
+            "at": name,
             "threshold": float(threshold),
-            "sure": fmr is None or impostors * fmr >= RULE_OF_30,
+            "sure": fmr is None or non_mated * fmr >= RULE_OF_30,
         }
         if not np.isfinite(threshold):
             points.append({**point, "threshold": None})
             continue
-        figures, draws = (
-            pair_metrics(kind, score, threshold),
-            pair_draws(*people, kind, score, threshold, resamples=resamples),
-        )
+        figures = pair_metrics(kind, score, threshold)
+        draws = pair_draws(PairScores(*identities, kind, score, threshold), resamples)
         for rate in ("fnmr", "fmr", "iapar"):
             point[rate] = figures[rate]
             point[f"{rate}_interval"] = intervals({rate: draws[rate]})[rate]
@@ -226,36 +255,39 @@ def operating_points(scored: ScoredPairs, name: str, resamples: int) -> list[dic
 
 
 def reliability(scored: ScoredPairs) -> dict[str, list[dict[str, float]]]:
-    """Predicted probability against what happened, both classes weighted to equal mass, in ten bins.
+    """Compares predicted probabilities with observed frequencies, both classes at equal mass.
 
-    `pairs`: probability of 'accept' by the chosen system, absent when its scores are no likelihood ratios. `images`: of 'synthetic'.
+    Returns:
+        `reliability_bins` of `pairs` (the chosen system's probability of 'accept'; absent where its
+        scores are no likelihood ratios) and of `images` (the detector's of 'synthetic').
     """
-    found = {}
+    bins = {}
     if scored.chosen in scored.llrs:
-        found["pairs"] = reliability_bins(scored.kind == "same", scored.llrs[scored.chosen])
-    found["images"] = reliability_bins(
+        bins["pairs"] = reliability_bins(scored.kind == "same", scored.llrs[scored.chosen])
+    bins["images"] = reliability_bins(
         scored.images["is_synthetic"].to_numpy(), scored.images["log_odds"].to_numpy()
     )
-    return found
+    return bins
 
 
 def reliability_bins(target: np.ndarray, log_odds: np.ndarray) -> list[dict[str, float]]:
-    """Bins of equal width over the predicted probability.
+    """Bins items by predicted probability, in bins of equal width.
 
     Args:
-        target: N bool.
+        target: N bool, the event that is predicted.
         log_odds: N, natural log-odds of `target` at equal priors.
 
     Returns:
-        Per non-empty bin `predicted` (mean), `observed` (share of targets) and `share` of all mass, each 0..1, at equal class mass.
+        Per non-empty bin `predicted` (mean probability), `observed` (share of targets) and `share`
+        of the whole mass, each 0..1, both classes weighted to equal mass.
     """
     target = np.asarray(target).astype(bool)
     weight = np.where(target, 0.5 / target.sum(), 0.5 / (~target).sum())
     probability = 1 / (1 + np.exp(-np.clip(np.asarray(log_odds, np.float64), -500, 500)))
-    place = np.minimum((probability * BINS).astype(int), BINS - 1)
+    bin_of = np.minimum((probability * BINS).astype(int), BINS - 1)
     bins = []
     for number in range(BINS):
-        inside = place == number
+        inside = bin_of == number
         mass = weight[inside].sum()
         if mass > 0:
             predicted, observed = (
@@ -268,26 +300,35 @@ def reliability_bins(target: np.ndarray, log_odds: np.ndarray) -> list[dict[str,
 
 
 def error_points(kind: np.ndarray, score: np.ndarray) -> dict[str, list[list[float]]]:
-    """Error curves thinned for drawing: per kind of pair to be refused, points (share accepted, FNMR), at most `SHOWN_POINTS`."""
+    """Thins error curves for drawing.
+
+    Returns:
+        Per kind of pair to be refused, at most `CURVE_POINTS` points (share accepted, FNMR).
+    """
     curves, _ = pair_curves(kind, score)
 
     def thin(fmr: np.ndarray, fnmr: np.ndarray) -> list[list[float]]:
-        # Corners of the staircase that lie evenly along it on probit-like axes: even steps of log-odds in both rates.
+        # Points evenly spaced along the staircase on the plot's probit axes, for which steps of
+        # log-odds stand in.
         def logit(rate: np.ndarray) -> np.ndarray:
             inside = np.clip(rate, 1e-4, 1 - 1e-4)
             return np.log(inside / (1 - inside))
 
-        length = np.concatenate(
-            [[0.0], np.cumsum(np.abs(np.diff(logit(fmr))) + np.abs(np.diff(logit(fnmr))))]
-        )
-        rows = np.unique(np.searchsorted(length, np.linspace(0, length[-1], SHOWN_POINTS)))
+        steps = np.abs(np.diff(logit(fmr))) + np.abs(np.diff(logit(fnmr)))
+        length = np.concatenate([[0.0], np.cumsum(steps)])
+        rows = np.unique(np.searchsorted(length, np.linspace(0, length[-1], CURVE_POINTS)))
         return np.stack([fmr, fnmr], 1)[rows].round(6).tolist()
 
     return {name: thin(curves.fmr[name], curves.fnmr) for name in curves.fmr}
 
 
 def acquisition(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
-    """Failures to acquire: among the distinct images `count`, `rate` (0..1) and its `interval`; `pairs` that are refused for them."""
+    """Counts failures to acquire.
+
+    Returns:
+        `count` and `rate` (0..1) of the distinct images in which no face was found, the rate's
+        95% `interval`, and how many `pairs` are refused because of them.
+    """
     images, failed = scored.images, scored.images["failed"].to_numpy()
     return {
         "pairs": int((~scored.pairs["acquired"]).sum()),
@@ -298,14 +339,22 @@ def acquisition(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
 
 
 def worst_pairs(scored: ScoredPairs, number: int) -> dict[str, pd.DataFrame]:
-    """The false accepts with the highest and the false rejects with the lowest scores of the chosen system, at its stored threshold.
+    """Finds the chosen system's worst errors at its stored threshold.
 
-    Pairs that are refused because no face was found are left out: their scores tell nothing.
+    Pairs refused because no face was found are left out: their scores carry no information.
+
+    Args:
+        scored: The scored pairs.
+        number: Largest number of pairs per kind of error.
+
+    Returns:
+        `false accepts`, highest score first, and `false rejects`, lowest score first: the rows of
+        `scored.pairs` with their `score`.
     """
-    table = scored.pairs.assign(score=scored.scores[scored.chosen])[scored.pairs["acquired"]]
-    accepted = table["score"] >= scored.thresholds[scored.chosen]
-    wanted = table["kind"] == "same"
+    pairs = scored.pairs.assign(score=scored.scores[scored.chosen])[scored.pairs["acquired"]]
+    accepted = pairs["score"] >= scored.thresholds[scored.chosen]
+    mated = pairs["kind"] == "same"
     return {
-        "false accepts": table[accepted & ~wanted].nlargest(number, "score"),
-        "false rejects": table[~accepted & wanted].nsmallest(number, "score"),
+        "false accepts": pairs[accepted & ~mated].nlargest(number, "score"),
+        "false rejects": pairs[~accepted & mated].nsmallest(number, "score"),
     }

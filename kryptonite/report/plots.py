@@ -1,30 +1,41 @@
-"""Pictures of the figures, as SVG for a page that must open offline: each function gives a data URI."""
+"""Draw the figures as SVG data URIs, for pages that open offline."""
 
 import base64
 import io
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-# Okabe & Ito (2008): told apart by people with any kind of colour vision, and in grey by their order.
+from kryptonite.report.page import KIND_TITLES, system_title
+
+# Okabe & Ito (2008): distinct for every kind of colour vision, and in grey by their order.
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A800", "#222222",
 )  # fmt: skip
+GREY, LIGHT_GREY = "#888888", "#bbbbbb"
 KIND_COLOURS = {"same": BLUE, "different": ORANGE, "synthetic": RED}
 TICKS = np.array([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
+DET_LABELS = {
+    "different": "non-mated pairs accepted, FMR (%)",
+    "synthetic": "pairs with a synthetic image accepted, IAPAR (%)",
+}
 
 
 def figure_uri(figure: Figure) -> str:
-    """A figure as the address of an `<img>`: letters drawn as outlines, no date in it, so that the same figure gives the same bytes."""
+    """Encodes a figure as the address of an `<img>`.
+
+    Letters become outlines and no date is written, so that the same figure gives the same bytes.
+    """
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "kryptonite", "svg.fonttype": "path"}):
         figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _axes(width: float = 4.6, height: float = 3.6):
+def _axes(width: float = 4.6, height: float = 3.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -34,74 +45,80 @@ def _axes(width: float = 4.6, height: float = 3.6):
 
 
 def system_style(name: str, chosen: str, names: list[str]) -> dict:
-    """Line style of a system: the chosen one stands out, recognition alone is black, the detector alone dotted, the others recede."""
+    """Returns the line style of a system: the chosen one stands out, recognition alone is dashed,
+    the detector alone dotted, and the others are thin.
+
+    Args:
+        name: The system to draw.
+        chosen: The system that stands out.
+        names: All systems of the plot; the order gives the others their colours.
+    """
     if name == chosen:
         return {"color": BLUE, "linewidth": 2.4, "zorder": 5}
     if name == "none":
         return {"color": BLACK, "linewidth": 1.8, "linestyle": "--", "zorder": 4}
     if name == "detector":
-        return {"color": "#888888", "linewidth": 1.5, "linestyle": ":", "zorder": 3}
-    rest = [other for other in names if other not in (chosen, "none", "detector")]
+        return {"color": GREY, "linewidth": 1.5, "linestyle": ":", "zorder": 3}
+    others = [other for other in names if other not in (chosen, "none", "detector")]
     return {
-        "color": [GREEN, ORANGE, PURPLE, SKY, YELLOW, RED][rest.index(name) % 6],
+        "color": [GREEN, ORANGE, PURPLE, SKY, YELLOW, RED][others.index(name) % 6],
         "linewidth": 1.1,
         "zorder": 2,
     }
 
 
-def det_plot(
-    curves: dict[str, dict[str, list[list[float]]]], kind: str, chosen: str, titles: dict[str, str]
-) -> str:
-    """Detection error trade-off (Martin et al. 1997): both rates on probit axes.
+def det_plot(curves: dict[str, dict[str, list[list[float]]]], kind: str, chosen: str) -> str:
+    """Draws detection error trade-offs (Martin et al. 1997): both rates on probit axes.
 
     Args:
-        curves: System to kind to points (share accepted, FNMR), as `report.analysis.error_points`.
-        kind: `different` or `synthetic`: what the horizontal axis accepts wrongly.
+        curves: Maps system and kind to points (share accepted, FNMR), as
+            `report.analysis.error_points` returns them.
+        kind: `different` or `synthetic`, the kind of pair whose acceptance the horizontal axis
+            shows.
         chosen: The system that stands out.
-        titles: What each system is called.
     """
     figure, axes = _axes()
     low, high = TICKS[0], TICKS[-1]
     for name, by_kind in curves.items():
         points = np.clip(np.array(by_kind[kind]), low / 2, 1 - low / 2)
-        axes.plot(
-            *norm.ppf(points).T, label=titles[name], **system_style(name, chosen, list(curves))
-        )
-    axes.plot(*[norm.ppf([low, high])] * 2, color="#bbbbbb", linewidth=0.8, zorder=1)
+        style = system_style(name, chosen, list(curves))
+        axes.plot(*norm.ppf(points).T, label=system_title(name), **style)
+    axes.plot(*[norm.ppf([low, high])] * 2, color=LIGHT_GREY, linewidth=0.8, zorder=1)
     labels = [f"{100 * tick:g}" for tick in TICKS]
     axes.set_xticks(norm.ppf(TICKS), labels)
     axes.set_yticks(norm.ppf(TICKS), labels)
     axes.set_xlim(norm.ppf(low), norm.ppf(high))
     axes.set_ylim(norm.ppf(low), norm.ppf(high))
-    axes.set_xlabel(
-        "different people accepted, FMR (%)"
-        if kind == "different"
-        else "pairs with a synthetic image accepted, IAPAR (%)"
-    )
-    axes.set_ylabel("genuine pairs rejected, FNMR (%)")
+    axes.set_xlabel(DET_LABELS[kind])
+    axes.set_ylabel("mated pairs rejected, FNMR (%)")
     axes.legend(fontsize=7, frameon=False, loc="upper right")
     return figure_uri(figure)
 
 
 def histogram(kind: np.ndarray, score: np.ndarray, threshold: float, label: str) -> str:
-    """Scores by kind of pair, each kind to equal area, with the stored threshold.
+    """Draws the scores of each kind of pair, scaled to equal area, and the threshold.
 
     Args:
         kind: N of 'same', 'different', 'synthetic'.
-        score: N.
-        threshold: Drawn as a line.
-        label: Of the horizontal axis.
+        score: N scores.
+        threshold: Score to mark with a line.
+        label: Label of the horizontal axis.
     """
     figure, axes = _axes(4.6, 3.0)
-    low, high = np.quantile(
-        score, [0.002, 0.998]
-    )  # a few far scores would squeeze all others into one bin
+    # A few outliers would squeeze all other scores into one bin.
+    low, high = np.quantile(score, [0.002, 0.998])
     edges = np.linspace(low, high if high > low else low + 1, 41)
     for name, colour in KIND_COLOURS.items():
         values = np.clip(score[kind == name], edges[0], edges[-1])
         axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.25, color=colour)
         axes.hist(
-            values, edges, density=True, histtype="step", color=colour, label=name, linewidth=1.4
+            values,
+            edges,
+            density=True,
+            histtype="step",
+            color=colour,
+            label=KIND_TITLES[name],
+            linewidth=1.4,
         )
     axes.axvline(threshold, color=BLACK, linewidth=1, linestyle="--", label="threshold")
     axes.set_yticks([])
@@ -110,15 +127,16 @@ def histogram(kind: np.ndarray, score: np.ndarray, threshold: float, label: str)
     return figure_uri(figure)
 
 
-def reliability_plot(bins: list[dict[str, float]], label: str) -> str:
-    """Predicted against observed probability; the area of a dot is the share of all items in it.
+def reliability_plot(bins: list[dict[str, float]], event: str) -> str:
+    """Draws observed frequency against predicted probability; a dot's area is its bin's share of
+    all items.
 
     Args:
-        bins: As `report.analysis.reliability_bins`.
-        label: What the probability is of.
+        bins: Bins as `report.analysis.reliability_bins` returns them.
+        event: What the probability is of.
     """
     figure, axes = _axes(3.6, 3.4)
-    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=LIGHT_GREY, linewidth=1)
     predicted, observed, share = (
         np.array([each[name] for each in bins]) for name in ("predicted", "observed", "share")
     )
@@ -126,33 +144,31 @@ def reliability_plot(bins: list[dict[str, float]], label: str) -> str:
     axes.scatter(predicted, observed, s=20 + 500 * share, color=BLUE, alpha=0.6)
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel(f"predicted probability of {label}")
-    axes.set_ylabel("share observed")
+    axes.set_xlabel(f"predicted probability of {event}")
+    axes.set_ylabel("observed frequency")
     return figure_uri(figure)
 
 
 def group_plot(groups: list[dict], label: str) -> str:
-    """EER of recognition alone and of the system in three groups, with intervals.
+    """Draws the EER of recognition alone and of the system per group, with intervals.
 
     Args:
-        groups: Each `name`, `system` and `alone` (figures with intervals, or None).
-        label: Of the horizontal axis.
+        groups: Per group `name`, `system` and `alone` (figures with intervals, or None).
+        label: Label of the horizontal axis.
     """
     figure, axes = _axes(3.3, 2.7)
-    for shift, who, colour, title in (
-        (-0.12, "alone", BLACK, "recognition alone"),
+    for shift, key, colour, title in (
+        (-0.12, "alone", BLACK, system_title("none")),
         (0.12, "system", BLUE, "fused"),
     ):
-        places = [place for place, group in enumerate(groups) if group[who]]
-        rates = np.array([groups[place][who]["eer"] for place in places])
-        reach = np.array([groups[place][who]["intervals"]["eer"] for place in places]).reshape(
-            -1, 2
-        )
-        bars = np.abs(reach - rates[:, None]).T
+        places = [place for place, group in enumerate(groups) if group[key]]
+        measured = [groups[place][key] for place in places]
+        rates = np.array([figures["eer"] for figures in measured])
+        limits = np.array([figures["intervals"]["eer"] for figures in measured]).reshape(-1, 2)
         axes.errorbar(
             np.array(places) + shift,
             100 * rates,
-            100 * bars,
+            100 * np.abs(limits - rates[:, None]).T,
             fmt="o",
             color=colour,
             capsize=3,
@@ -169,13 +185,13 @@ def group_plot(groups: list[dict], label: str) -> str:
 
 
 def heat_map(table: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
-    """Rates as a grid of colours with the numbers in them, percent; NaN cells stay blank.
+    """Draws rates as a grid of colours with the percentages in the cells; NaN cells stay blank.
 
     Args:
-        table: R×C, 0..1.
-        rows: Names.
-        columns: Names.
-        label: Of the colour.
+        table: R×C rates in 0..1.
+        rows: R names.
+        columns: C names.
+        label: Label of the colour bar.
     """
     figure = Figure(figsize=(1.9 + 0.62 * len(columns), 0.8 + 0.3 * len(rows)))
     axes = figure.subplots()
@@ -192,7 +208,6 @@ def heat_map(table: np.ndarray, rows: list[str], columns: list[str], label: str)
     middle = (image.norm.vmin + image.norm.vmax) / 2
     for (row, column), rate in np.ndenumerate(table):
         if np.isfinite(rate):
-            colour = "white" if 100 * rate > middle else BLACK
             axes.text(
                 column,
                 row,
@@ -200,21 +215,22 @@ def heat_map(table: np.ndarray, rows: list[str], columns: list[str], label: str)
                 ha="center",
                 va="center",
                 fontsize=7.5,
-                color=colour,
+                color="white" if 100 * rate > middle else BLACK,
             )
     figure.colorbar(image, ax=axes, label=label, shrink=0.6)
     return figure_uri(figure)
 
 
 def severity_plot(lines: dict[str, list[tuple[int, float, float, float]]], title: str) -> str:
-    """A rate against severity, a line per system with its 95% band.
+    """Draws the EER against severity, a line with its 95% band per system.
 
     Args:
-        lines: System title to points (severity, rate, low, high), rates 0..1.
-        title: Above the plot.
+        lines: Maps the title of each system, three at most, to points (severity, rate, low, high),
+            rates in 0..1.
+        title: Title of the plot.
     """
     figure, axes = _axes(2.9, 2.3)
-    for (name, points), colour in zip(lines.items(), (BLUE, BLACK, "#888888"), strict=False):
+    for (name, points), colour in zip(lines.items(), (BLUE, BLACK, GREY), strict=False):
         severity, rate, low, high = np.array(sorted(points)).T
         axes.plot(severity, 100 * rate, "o-", color=colour, label=name, markersize=3, linewidth=1.4)
         axes.fill_between(severity, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)

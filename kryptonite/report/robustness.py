@@ -1,4 +1,4 @@
-"""The robustness part of the report: tables and plots of an ablation."""
+"""Prepare the robustness section of the report: an ablation's rankings and plots."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,7 @@ import pandas as pd
 
 from kryptonite.core.files import write_text
 from kryptonite.report import plots
-from kryptonite.report.page import TITLES, environment
-from kryptonite.robustness.table import (
+from kryptonite.report.ablation import (
     BASE,
     CLEAN,
     Ablation,
@@ -18,58 +17,66 @@ from kryptonite.robustness.table import (
     rank_variants,
     unseen_species,
 )
+from kryptonite.report.analysis import BASELINE
+from kryptonite.report.page import environment, system_title
 
 
 def robustness_section(ablation: Ablation) -> dict[str, Any]:
-    """Everything that `templates/ablation.html` shows."""
+    """Returns everything that `templates/ablation.html` shows."""
     table, origin = ablation.table, ablation.origin
     chosen, variants = origin["chosen"], origin["variants"]
-    titles = {name: TITLES.get(name, name) for name in table["system"].unique()}
     left_out = {
         name: variant["left_out"] for name, variant in variants.items() if variant["left_out"]
     }
-    named = {
+    systems = {name: system_title(name) for name in table["system"].unique()}
+    trainings = {
         BASE: "the run itself",
         **{name: variant["title"] for name, variant in variants.items()},
     }
     eer = table[(table["metric"] == "eer") & (table["species"] == "")]
+    base = eer[eer["variant"] == BASE]
     return {
         "chosen": chosen,
-        "titles": titles,
         "variants": variants,
         "corruptions": origin["corruptions"],
         "counts": origin["counts"],
         "pairs": origin["provenance"]["pairs"],
         "resamples": origin["provenance"]["resamples"],
-        "hurts": rank_corruptions(table, chosen),
-        "systems": rank_fusions(table),
-        "parts": rank_variants(table, chosen),
+        "ranked_corruptions": rank_corruptions(table, chosen),
+        "ranked_fusions": rank_fusions(table),
+        "ranked_variants": rank_variants(table, chosen),
         "unseen": unseen_species(table, chosen, left_out),
-        "heat_systems": _heat(eer[eer["variant"] == BASE], "system", titles),
-        "heat_variants": _heat(eer[eer["system"] == chosen], "variant", named)
-        if variants
-        else None,
-        "lines": _lines(eer[eer["variant"] == BASE], chosen, titles),
+        "heat_systems": _heat(base, "system", systems),
+        "heat_variants": (
+            _heat(eer[eer["system"] == chosen], "variant", trainings) if variants else None
+        ),
+        "lines": _lines(base, chosen),
     }
 
 
 def write_robustness(target: Path, ablation: Ablation) -> None:
-    """Writes the part as a page of its own."""
-    page = environment().get_template("robustness.html")
+    """Writes the robustness section as a page of its own.
+
+    Args:
+        target: HTML file to write.
+        ablation: The ablation to show.
+    """
     origin = ablation.origin
-    write_text(
-        target,
-        page.render(
+    html = (
+        environment()
+        .get_template("robustness.html")
+        .render(
             title=f"Kryptonite robustness: {origin['provenance']['run']}",
             ablation=robustness_section(ablation),
             provenance=origin["provenance"],
             warnings=origin["warnings"],
-        ),
+        )
     )
+    write_text(target, html)
 
 
 def _heat(rows: pd.DataFrame, column: str, titles: dict[str, str]) -> str:
-    """Mean EER over the severities: corruptions down, systems or variants across."""
+    """Draws the mean EER over severities: corruptions as rows, systems or variants as columns."""
     wide = rows.pivot_table(
         index="corruption", columns=column, values="value", aggfunc="mean", sort=False
     )
@@ -82,16 +89,19 @@ def _heat(rows: pd.DataFrame, column: str, titles: dict[str, str]) -> str:
     )
 
 
-def _lines(rows: pd.DataFrame, chosen: str, titles: dict[str, str]) -> dict[str, str]:
-    """Per corruption the EER against severity, of the chosen system and of either branch alone; none where there is one severity only."""
+def _lines(rows: pd.DataFrame, chosen: str) -> dict[str, str]:
+    """Draws the EER against severity per corruption, for the chosen system and each branch alone;
+    leaves out corruptions with a single severity."""
+    present = set(rows["system"])
+    systems = [name for name in dict.fromkeys([chosen, BASELINE, "detector"]) if name in present]
+    clean = rows[rows["corruption"] == CLEAN]
     drawn = {}
-    shown = [name for name in dict.fromkeys([chosen, "none", "detector"]) if name in titles]
     for corruption, part in rows[rows["corruption"] != CLEAN].groupby("corruption", sort=False):
         if part["severity"].nunique() < 2:
             continue
-        whole = pd.concat([rows[rows["corruption"] == CLEAN], part]).set_index("system")[
-            ["severity", "value", "low", "high"]
-        ]
-        lines = {titles[name]: whole.loc[[name]].to_numpy(np.float64).tolist() for name in shown}
+        points = pd.concat([clean, part]).set_index("system")[["severity", "value", "low", "high"]]
+        lines = {
+            system_title(name): points.loc[[name]].to_numpy(np.float64).tolist() for name in systems
+        }
         drawn[corruption] = plots.severity_plot(lines, corruption)
     return drawn

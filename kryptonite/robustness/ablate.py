@@ -1,5 +1,6 @@
 """The whole ablation of a run: train the variants, fill the cells, measure, draw."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,96 +11,88 @@ from tqdm import tqdm
 
 from kryptonite.core.files import atomic_path, write_json
 from kryptonite.data.protocol import load_protocol
-from kryptonite.inference.pipeline import Pipeline
+from kryptonite.report.ablation import BASE, ORIGIN, TABLE, Cell, read_ablation, tidy
 from kryptonite.report.analysis import BASELINE
 from kryptonite.report.robustness import write_robustness
 from kryptonite.robustness.attacks import ATTACKS, EPSILON
 from kryptonite.robustness.cells import Cells, System, places
 from kryptonite.robustness.corruptions import CORRUPTIONS
-from kryptonite.robustness.table import BASE, ORIGIN, TABLE, Cell, read_ablation, tidy
 from kryptonite.robustness.variants import Variant, plan, prepare_variant
-from kryptonite.runs.assess import assess, provenance, shortcut_warnings
+from kryptonite.runs.assess import assess
 from kryptonite.runs.config import RunConfig
-from kryptonite.runs.stages import run_experiment
+from kryptonite.runs.load import load
+from kryptonite.runs.provenance import provenance, shortcut_warnings
+from kryptonite.runs.report import Protocol
+from kryptonite.runs.run_dir import RunDir
+from kryptonite.runs.stages import train
+
+_log = logging.getLogger(__name__)
 
 
 def ablate(
-    config: RunConfig,
-    pairs_file: Path | str,
-    data_root: Path | str,
-    cache: Path | str,
-    device: str,
-    resamples: int,
-    severities: tuple[int, ...],
-    variants: bool,
+    config: RunConfig, protocol: Protocol, severities: tuple[int, ...], variants: bool
 ) -> pd.DataFrame:
-    """Trains what is missing, evaluates every system in every cell, and writes ablation.csv and report.html to `ablation/` in the run.
+    """Trains what is missing, evaluates every system in every cell, and writes table and page.
 
-    Started again after an interruption it goes on where it was: trained variants and filled cells are kept.
+    They go to `ablation/` in the run, as ablation.csv and report.html. Called again after an
+    interruption, it resumes: trained variants and filled cells are kept.
 
     Args:
-        config: Of the finished run, `config.run` its folder.
-        pairs_file: As `data.protocol.load_protocol`.
-        data_root: The folder of the pairs' photos.
-        cache: Folder of the crop cache for these photos and for training.
-        device: `auto`, `cpu` or `cuda`.
-        resamples: Of the bootstrap.
-        severities: Of the corruptions and attacks, within `robustness.corruptions.SEVERITIES`.
+        config: The finished run's configuration; `config.run` is its folder.
+        protocol: The pairs to evaluate on.
+        severities: Severities of corruptions and attacks, of `robustness.corruptions.SEVERITIES`.
         variants: Whether to train the variants of `robustness.variants.plan` too.
 
     Returns:
-        The tidy table, columns of `robustness.table.Row`.
+        The tidy table, columns of `report.ablation.Row`.
 
     Raises:
-        KryptoniteError: The run, the pairs or the images are not what they must be.
+        KryptoniteError: The run, the pairs or the images are wrong.
     """
-    run = Path(config.run)
-    folder = run / "ablation"
-    pairs = load_protocol(pairs_file, data_root)
-    planned = plan(config, folder / "runs") if variants else []
+    run = RunDir(Path(config.run))
+    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+    trained = run.ablation / "runs"
+    planned = plan(config, trained) if variants else []
     runs = {BASE: run}
     for number, variant in enumerate(planned, 1):
-        print(f"ablate: variant {number} of {len(planned)}: {variant.title}", file=sys.stderr)
-        runs[variant.name] = folder / "runs" / variant.name
-        run_experiment(prepare_variant(variant, config, runs[variant.name], Path(cache)))
+        _log.info("ablate: variant %d of %d: %s", number, len(planned), variant.title)
+        runs[variant.name] = RunDir(trained / variant.name)
+        train(prepare_variant(variant, config, runs[variant.name], Path(protocol.cache)))
 
     systems = []
     for name, place in runs.items():
-        pipeline = Pipeline.load(place, cache, device)
+        pipeline = load(place.path, protocol.cache, protocol.device)
         systems.append(System(name, pipeline, place, assess(pipeline, place, pairs)))
-    table = tidy(_filled(systems, folder, severities), resamples)
-    with atomic_path(folder / TABLE) as temporary:
+    table = tidy(_filled(systems, run.ablation, severities), protocol.resamples)
+    with atomic_path(run.ablation / TABLE) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    write_json(
-        folder / ORIGIN,
-        _origin(config, systems[0], planned, provenance(run, pairs_file, data_root, resamples)),
-    )
-    write_robustness(folder / "report.html", read_ablation(folder))
+    write_json(run.ablation / ORIGIN, _origin(config, systems[0], planned, protocol))
+    write_robustness(run.ablation / "report.html", read_ablation(run.ablation))
     return table
 
 
 def _filled(systems: list[System], folder: Path, severities: tuple[int, ...]) -> Iterator[Cell]:
-    """Cells one by one, with a bar that tells how long it will take; of variants the chosen system and either branch alone are shown."""
+    """Yields cells one by one behind a progress bar.
+
+    Of variants only the chosen system and either branch alone are measured.
+    """
     cells = Cells(systems, folder / "cells")
-    for corruption, severity in tqdm(
-        places(severities), desc="ablate", unit="cell", file=sys.stderr
-    ):
+    bar = tqdm(places(severities), desc="ablate", unit="cell", file=sys.stderr)
+    for corruption, severity in bar:
         for system, evidence in cells.each(corruption, severity):
             few = (system.pipeline.chosen, BASELINE, "detector")
-            shown = [
-                name for name in system.pipeline.verifiers if system.name == BASE or name in few
-            ]
+            names = system.pipeline.verifiers
+            shown = [name for name in names if system.name == BASE or name in few]
             yield Cell(system.name, corruption, severity, system.scored(evidence, shown))
 
 
 def _origin(
-    config: RunConfig, base: System, variants: list[Variant], made: dict[str, Any]
+    config: RunConfig, base: System, variants: list[Variant], protocol: Protocol
 ) -> dict[str, Any]:
     described = {name: [each.text, *each.magnitudes] for name, each in CORRUPTIONS.items()}
-    described |= {
-        name: [text, *(f"{255 * epsilon:.0f}/255" for epsilon in EPSILON)]
-        for name, text in ATTACKS.items()
-    }
+    limits = [f"{255 * epsilon:.0f}/255" for epsilon in EPSILON]
+    described |= {name: [text, *limits] for name, text in ATTACKS.items()}
+    scored = base.assessment.scored
     return {
         "chosen": config.fusion.name,
         "corruptions": described,
@@ -107,10 +100,9 @@ def _origin(
             variant.name: {"title": variant.title, "left_out": variant.left_out}
             for variant in variants
         },
-        "counts": {
-            "pairs": len(base.assessment.scored.pairs),
-            "images": len(base.assessment.scored.images),
-        },
-        "warnings": [*base.assessment.warnings, *shortcut_warnings(config.run)],
-        "provenance": made,
+        "counts": {"pairs": len(scored.pairs), "images": len(scored.images)},
+        "warnings": [*base.assessment.warnings, *shortcut_warnings(base.run)],
+        "provenance": provenance(
+            base.run, protocol.pairs_file, protocol.data_root, protocol.resamples
+        ),
     }

@@ -1,4 +1,4 @@
-"""White-box attacks: what a network can be made to say by changes too small to see."""
+"""Projected gradient descent (PGD): raise a network's output by imperceptible changes of images."""
 
 from collections.abc import Callable
 
@@ -14,49 +14,55 @@ def pgd(
     steps: int,
     seed: int | None = 0,
 ) -> torch.Tensor:
-    """Projected gradient ascent on the gain within the L∞ ball around each image (Madry et al. 2018, as they do on CIFAR-10).
+    """Runs projected gradient ascent on the gain within the L∞ ball around each image (Madry et al.
+    2018, with their settings for CIFAR-10).
 
-    Each step goes 2.5·epsilon/steps along the gradient's sign, so that the rim can be reached from anywhere in the ball; one step from the
-    image itself is the fast gradient sign method (Goodfellow et al. 2015). The ball is taken to end at its outermost 8-bit values, so that
-    the rounding at the end does not leave it: what is scored is what a file could hold.
+    Each step moves 2.5·epsilon/steps along the gradient's sign, so that every point of the ball is
+    within reach; one step from the image itself is the fast gradient sign method (Goodfellow et al.
+    2015). The ball ends at its outermost 8-bit values, so that the final rounding stays inside it
+    and the result can be stored in a file.
 
     Args:
         images: float, N×3×S×S in 0..1.
-        gain: Gives each image's score to be raised, N; the score of an image hangs on no other. Its networks are in evaluation mode.
+        gain: Maps images to N scores to be raised. The score of an image must not depend on the
+            others, so its networks must be in evaluation mode.
         epsilon: Largest change of a value, on the 0..1 scale.
-        steps: At least 1.
-        seed: Of the start, drawn evenly from the ball; None starts from the images themselves.
+        steps: Number of steps, at least 1.
+        seed: Seeds the start, uniform in the ball; None starts from the images themselves.
 
     Returns:
-        Changed images, detached; every value is a multiple of 1/255, at most `epsilon` from where it was.
+        The changed images, detached; every value is a multiple of 1/255 and within `epsilon` of the
+        original.
 
     Raises:
-        ConfigError: Fewer than one step, a negative epsilon, or a ball without an 8-bit value, which only images that are not 8-bit have.
+        ConfigError: There is no step, epsilon is negative, or the ball around some pixel holds no
+            8-bit value, which happens only for images that are not 8-bit.
     """
     if steps < 1 or epsilon < 0:
         raise ConfigError(
-            f"an attack takes at least one step and an epsilon of at least 0, got {steps} and {epsilon}"
+            "an attack needs at least one step and an epsilon of at least 0, "
+            f"got {steps} and {epsilon}"
         )
     images = images.detach()
-    # In 8-bit steps; the slack lets values through that are on the grid but for the rounding of floats.
+    # In 8-bit steps; the slack admits values that lie on the grid up to floating-point error.
     slack = 1e-3
     low = torch.ceil(255 * (images - epsilon) - slack).clamp(min=0) / 255
     high = torch.floor(255 * (images + epsilon) + slack).clamp(max=255) / 255
     if (low > high).any():
         raise ConfigError(
-            f"no 8-bit value lies within {epsilon:g} of some pixels: the images do not come from 8 bits"
+            f"no 8-bit value lies within {epsilon:g} of some pixels: the images are not 8-bit"
         )
     changed = images
     if seed is not None:
         # Drawn on the CPU, so that the start is the same on every device.
-        share = torch.rand(
+        uniform = torch.rand(
             images.shape, generator=torch.Generator().manual_seed(seed), dtype=images.dtype
         ).to(images.device)
-        changed = low + share * (high - low)
+        changed = low + uniform * (high - low)
     for _ in range(steps):
         with torch.enable_grad():
             changed = changed.detach().requires_grad_()
-            # Asked for the images alone, autograd leaves nothing behind in the parameters.
+            # With respect to the images only, so that no gradients accumulate in the parameters.
             (gradient,) = torch.autograd.grad(gain(changed).sum(), changed)
         changed = changed.detach() + 2.5 * epsilon / steps * gradient.sign()
         changed = torch.minimum(torch.maximum(changed, low), high)

@@ -17,14 +17,19 @@ from kryptonite.data.audit.prepare import FINDINGS
 from kryptonite.data.layouts import load_images
 from kryptonite.data.pairs import load_pairs, save_pairs
 from kryptonite.data.table import save_images
-from kryptonite.inference.pipeline import embed_photos
+from kryptonite.inference.embed import embed_photos
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
-from kryptonite.runs.stages import PAIRS, crop_cache
+from kryptonite.runs.data import crop_cache
+from kryptonite.runs.run_dir import RunDir
 
-NOISE = (0.2, 0.1, 0.05)  # of the genuine photos; the first is cleaned too
-SPOOF_WEIGHT = 0.1  # of the spoof-aware term where a run has none and the variant switches it on
-FORGERIES = 0.5  # share of forged partners, likewise
+NOISE = (
+    0.2,
+    0.1,
+    0.05,
+)  # shares of the bona fide photos that are mislabelled; the first is cleaned
+SPOOF_WEIGHT = 0.1  # of the spoof-aware term, for runs without one
+FORGERIES = 0.5  # share of forged partners, for runs without any
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,11 @@ class Variant:
     """One way of training.
 
     Args:
-        name: Of its folder.
-        title: What differs, in words.
-        changes: Dotted field of `RunConfig` to its value here.
+        name: Name of its folder.
+        title: The difference in words.
+        changes: Maps dotted fields of `RunConfig` to their values here.
         alter: Changes the tables; None leaves the data as it is.
-        left_out: Kind of forgery that neither training nor validation holds.
+        left_out: The kind of forgery that neither training nor validation holds.
     """
 
     name: str
@@ -56,73 +61,40 @@ class Variant:
 
 
 def plan(config: RunConfig, folder: Path) -> list[Variant]:
-    """Every variant that makes a difference to this run, in the order they must be trained in.
+    """Lists every variant that makes a difference to this run, in the order of training.
 
-    An option that is on in the run is switched off, one that is off is switched on; the title says which. What needs a trained recognition
-    branch is left out where the run takes its recogniser as it comes (`recognition.fit.epochs: 0`).
+    An option that is on in the run is switched off, one that is off is switched on; the title says
+    which. Variants that need a trained recognition branch are left out where the run takes its
+    recogniser as it comes (`recognition.fit.epochs: 0`).
 
     Args:
-        config: Of the run.
+        config: The run's configuration.
         folder: Where the variants' runs will lie.
     """
     trains = config.recognition.fit.epochs > 0
-    found = [
-        Variant(
-            "seed",
-            "another seed (what chance alone does)",
-            {
-                "recognition.seed": config.recognition.seed + 1,
-                "liveness.seed": config.liveness.seed + 1,
-            },
-        )
-    ]
+    seeds = {f"{branch}.seed": getattr(config, branch).seed + 1 for branch in _SEEDED}
+    found = [Variant("seed", "another seed (what chance alone does)", seeds)]
     if trains:
-        weight = config.recognition.spoof_weight
-        found.append(
-            _toggle(
-                "spoof-term",
-                "the spoof-aware term",
-                "recognition.spoof_weight",
-                weight,
-                SPOOF_WEIGHT,
-            )
-        )
-    found.append(
-        _toggle(
-            "forgeries",
-            "forgery augmentation",
-            "kryptonite.liveness.forgeries",
-            config.liveness.forgeries,
-            FORGERIES,
-        )
-    )
-    found.append(
-        _toggle(
-            "pairing",
-            "pairing genuine and synthetic",
-            "liveness.paired",
-            config.liveness.paired,
-            True,
-        )
-    )
+        now = config.recognition.spoof_weight
+        term = Option("spoof-term", "the spoof-aware term", "recognition.spoof_weight")
+        found.append(term.toggled(now, SPOOF_WEIGHT))
+    forgeries = Option("forgeries", "forgery augmentation", "liveness.forgeries")
+    found.append(forgeries.toggled(config.liveness.forgeries, FORGERIES))
+    pairing = Option("pairing", "pairing genuine and synthetic", "liveness.paired")
+    found.append(pairing.toggled(config.liveness.paired, True))
     if config.comparison.pairs:
-        found.append(Variant("comparison", "without the comparer", {"comparison.pairs": 0}))
+        found.append(
+            Variant("comparison", "without the differential detector", {"comparison.pairs": 0})
+        )
     if config.comparison.pairs and config.comparison.fit.epochs:
-        found.append(
-            Variant(
-                "tuning", "the comparer without a network of its own", {"comparison.fit.epochs": 0}
-            )
-        )
-    if (Path(config.data.root) / FINDINGS).exists():
-        found.append(
-            Variant("cleaning", "without cleaning", alter=_uncleaned(Path(config.data.root)))
-        )
+        title = "the differential detector without a backbone of its own"
+        found.append(Variant("tuning", title, {"comparison.fit.epochs": 0}))
+    root = Path(config.data.root)
+    if (root / FINDINGS).exists():
+        found.append(Variant("cleaning", "without cleaning", alter=_uncleaned(root)))
     branches = ["recognition", "liveness", *(["comparison"] if config.comparison.pairs else [])]
-    fits = {
-        f"{branch}.fit": getattr(config, branch).fit
-        for branch in branches
-        if getattr(config, branch).fit.epochs
-    }
+    fits = {f"{branch}.fit": getattr(config, branch).fit for branch in branches}
+    fits = {place: fit for place, fit in fits.items() if fit.epochs}
     ema = {f"{place}.ema_decay": 0.0 for place, fit in fits.items() if fit.ema_decay}
     if ema:
         found.append(Variant("ema", "without EMA", ema))
@@ -140,68 +112,81 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
             )
         )
     for share in NOISE:
-        found.append(
-            Variant(
-                _noisy(share),
-                f"{share:.0%} of the genuine photos mislabelled",
-                alter=_mislabel(share),
-            )
-        )
+        title = f"{share:.0%} of the genuine photos mislabelled"
+        found.append(Variant(_noisy(share), title, alter=_mislabel(share)))
         if share == NOISE[0] and trains:
             title = f"{share:.0%} mislabelled, then cleaned by that run's own recogniser"
-            found.append(
-                Variant(
-                    f"{_noisy(share)}-cleaned",
-                    title,
-                    alter=_clean(share, config, folder / _noisy(share)),
-                )
-            )
+            alter = _clean(share, config, RunDir(folder / _noisy(share)))
+            found.append(Variant(f"{_noisy(share)}-cleaned", title, alter=alter))
     return found
 
 
-def prepare_variant(variant: Variant, base: RunConfig, run: Path, cache: Path) -> RunConfig:
-    """Lays out a variant's tables and gives the configuration that trains it in `run`.
+def prepare_variant(variant: Variant, base: RunConfig, run: RunDir, cache: Path) -> RunConfig:
+    """Lays out a variant's tables and gives the configuration that trains it.
 
-    The stages of the base run are laid in as if this variant had trained them: those that its changes do not touch are then skipped.
+    The base run's stages are copied as if this variant had trained them: those that its changes do
+    not touch are then skipped.
+
+    Args:
+        variant: The way of training.
+        base: Configuration of the base run.
+        run: Folder of the variant's run.
+        cache: Folder of aligned crops.
     """
     config = copy.deepcopy(base)
-    config.run, config.cache = str(run), str(cache)
+    config.run, config.cache = str(run.path), str(cache)
     for name, value in variant.changes.items():
         *path, last = name.split(".")
         place = config
         for step in path:
             place = getattr(place, step)
         setattr(place, last, value)
-    root = Path(base.data.root)
+    origin, root = RunDir(Path(base.run)), Path(base.data.root)
+    frozen = load_pairs(origin.pairs, root)
     if variant.alter is not None:
         tables = variant.alter(
-            Tables(
-                load_images(base.data, "train"),
-                load_images(base.data, "val"),
-                load_pairs(Path(base.run) / PAIRS, root),
-            )
+            Tables(load_images(base.data, "train"), load_images(base.data, "val"), frozen)
         )
-        folder = run / "tables"
+        folder = run.path / "tables"
         save_images(folder / "train.csv", tables.train)
         save_images(folder / "val.csv", tables.val)
-        save_pairs(folder / PAIRS, tables.pairs, folder)
+        save_pairs(folder / run.pairs.name, tables.pairs, folder)
         config.data.root = str(folder)
-    for branch in ("recognition", "liveness", "comparison"):
-        if (Path(base.run) / branch).exists() and not (run / branch).exists():
-            shutil.copytree(
-                Path(base.run) / branch, run / branch, ignore=shutil.ignore_patterns("training")
-            )
-    if not (run / PAIRS).exists() and variant.alter is None:
-        save_pairs(run / PAIRS, load_pairs(Path(base.run) / PAIRS, root), root)
+    stages = [
+        (origin.recognition, run.recognition),
+        (origin.liveness, run.liveness),
+        (origin.comparison, run.comparison),
+    ]
+    for done, copied in stages:
+        if done.exists() and not copied.exists():
+            shutil.copytree(done, copied, ignore=shutil.ignore_patterns("training"))
+    if not run.pairs.exists() and variant.alter is None:
+        save_pairs(run.pairs, frozen, root)
     return config
 
 
-def _toggle(name: str, what: str, field_name: str, now: Any, on: Any) -> Variant:
-    return (
-        Variant(name, f"without {what}", {field_name: type(on)(0)})
-        if now
-        else Variant(name, f"with {what}", {field_name: on})
-    )
+_SEEDED = ("recognition", "liveness")
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting that a variant switches.
+
+    Args:
+        name: Name of the variant.
+        what: The option in words.
+        path: Dotted field of `RunConfig`.
+    """
+
+    name: str
+    what: str
+    path: str
+
+    def toggled(self, now: Any, on: Any) -> Variant:
+        """Gives the variant with the option switched: off where it is on now, else to `on`."""
+        if now:
+            return Variant(self.name, f"without {self.what}", {self.path: type(on)(0)})
+        return Variant(self.name, f"with {self.what}", {self.path: on})
 
 
 def _noisy(share: float) -> str:
@@ -210,11 +195,10 @@ def _noisy(share: float) -> str:
 
 def _leave_out(species: str) -> Callable[[Tables], Tables]:
     def alter(tables: Tables) -> Tables:
-        train, val = (
-            images[images["species"] != species].reset_index(drop=True)
-            for images in (tables.train, tables.val)
+        train, val, pairs = (
+            table[table["species"] != species].reset_index(drop=True)
+            for table in (tables.train, tables.val, tables.pairs)
         )
-        pairs = tables.pairs[tables.pairs["species"] != species].reset_index(drop=True)
         if not (pairs["kind"] == "synthetic").any() or not train["is_synthetic"].any():
             raise DataError(f"without {species} no synthetic image is left to train or validate on")
         return Tables(train, val, pairs)
@@ -226,10 +210,10 @@ def _uncleaned(root: Path) -> Callable[[Tables], Tables]:
     def alter(tables: Tables) -> Tables:
         findings = pd.read_csv(root / FINDINGS, dtype=str, keep_default_na=False)
         findings["path"] = [os.path.abspath(root / path) for path in findings["path"]]
-        label = tables.train["path"].map(os.path.abspath).map(findings.set_index("path")["label"])
-        dropped = findings.loc[findings["action"] == DROP, ["label", "path"]].assign(
-            split="train", is_synthetic=False, species=""
-        )
+        first_label = findings.set_index("path")["label"]
+        label = tables.train["path"].map(os.path.abspath).map(first_label)
+        dropped = findings.loc[findings["action"] == DROP, ["label", "path"]]
+        dropped = dropped.assign(split="train", is_synthetic=False, species="")
         train = tables.train.assign(label=label.fillna(tables.train["label"]))
         return Tables(pd.concat([train, dropped], ignore_index=True), tables.val, tables.pairs)
 
@@ -238,25 +222,22 @@ def _uncleaned(root: Path) -> Callable[[Tables], Tables]:
 
 def _mislabel(share: float) -> Callable[[Tables], Tables]:
     def alter(tables: Tables) -> Tables:
+        train = tables.train
         label, _ = plant_mislabels(
-            tables.train["label"].to_numpy(), tables.train["is_synthetic"].to_numpy(), share, seed=0
+            train["label"].to_numpy(), train["is_synthetic"].to_numpy(), share, seed=0
         )
-        return Tables(tables.train.assign(label=label), tables.val, tables.pairs)
+        return Tables(train.assign(label=label), tables.val, tables.pairs)
 
     return alter
 
 
-def _clean(share: float, config: RunConfig, noisy_run: Path) -> Callable[[Tables], Tables]:
+def _clean(share: float, config: RunConfig, noisy_run: RunDir) -> Callable[[Tables], Tables]:
     def alter(tables: Tables) -> Tables:
         noisy = _mislabel(share)(tables)
-        recogniser = Recogniser.load(noisy_run / "recognition", config.aligner.device)
-        readable, embeddings = embed_photos(
-            recogniser, crop_cache(config), list(noisy.train["path"])
-        )
-        return Tables(
-            clean_table(noisy.train[readable].reset_index(drop=True), embeddings),
-            noisy.val,
-            noisy.pairs,
-        )
+        recogniser = Recogniser.load(noisy_run.recognition, config.aligner.device)
+        paths = list(noisy.train["path"])
+        readable, embeddings = embed_photos(recogniser, crop_cache(config), paths)
+        usable = noisy.train[readable].reset_index(drop=True)
+        return Tables(clean_table(usable, embeddings), noisy.val, noisy.pairs)
 
     return alter

@@ -10,11 +10,12 @@ from kryptonite.recognition.config import ComparisonConfig, RecognitionConfig
 
 @dataclass
 class FusionConfig:
-    """How the branches are joined.
+    """How the branches are fused.
 
     Args:
-        name: One of `fusion.fuse.FUSERS`; of them `multinomial` and `llr` hear the comparer.
-        folds: Identity-disjoint folds by which the validation figures are cross-fitted.
+        name: A fusion of `fusion.fusers.FUSERS`; only `multinomial` and `llr` use the differential
+            detector's score.
+        folds: Identity-disjoint folds that cross-fit the validation figures.
         resamples: Bootstrap resamples over identities behind the 95% intervals.
     """
 
@@ -30,12 +31,12 @@ class RunConfig:
     Args:
         run: Folder the run lives in.
         cache: Folder of aligned crops, shared by runs and safe to delete.
-        data: Where the data is and how pairs are drawn.
-        aligner: Face detection.
+        data: Where the data is and how it is split and paired.
+        aligner: How faces are found.
         recognition: The identity branch.
-        comparison: The comparer of both photos, on top of the trained recogniser.
+        comparison: The differential detector, on top of the trained recogniser.
         liveness: The synthetic-image branch.
-        fusion: The judge.
+        fusion: How the branches are fused.
     """
 
     run: str = "runs/default"

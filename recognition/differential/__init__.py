@@ -1,1 +1,1 @@
-"""Differential forgery detection: a pair of photos scored from where their features disagree."""
+"""Differential forgery detection: scores a pair of photos from where their features disagree."""

@@ -1,103 +1,126 @@
-"""Are both photos genuine? Asked of a pair: beside a genuine photo of the same person a forgery gives itself away where it differs from it.
+"""Differential forgery detection: score a pair from where its features disagree.
 
-A forger changes the inner face and keeps the rest, or keeps the face and changes the rest; either way some of what a recogniser sees on its
-way to the embedding agrees between the two photos and some does not. The comparer takes these cosine_features (cosines of every stage's pooled
-features, and of one map cell by cell) through a small network, trained on pairs of the training people. The recogniser stays as it is; the
-comparer may have a copy of it for itself, tuned on such pairs (`recognition.differential.train`).
+A forger changes the inner face and keeps the rest, or keeps the face and changes the rest. Either
+way, beside a bona fide photo of the same person, some of a recogniser's intermediate features agree
+and some do not. The detector passes these agreements (cosines of every stage's pooled features, and
+of one map cell by cell) through small networks trained on pairs of the training identities. It
+reads the features of the recogniser, or of a copy fine-tuned on such pairs
+(`recognition.differential.train`).
 """
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
+from kryptonite.core.chunks import map_chunks
 from kryptonite.core.errors import DataError, WeightsError
 from kryptonite.core.files import atomic_path, write_json
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.features import (
-    STANDARD,
+    CELLS,
     FeatureBatch,
     FeatureMaps,
     cosine_features,
+    feature_count,
 )
 from kryptonite.recognition.recogniser import Recogniser
 
-BATCH = 256  # pairs
+WEIGHTS_FILE, DESCRIPTION_FILE = "comparer.safetensors", "comparer.json"
+BATCH = 256  # pairs per step of the small networks
 CHUNK = 2048  # pairs, or photos, whose cells are in memory at once
-_LIMIT = 30.0  # of the log-odds, either way
+DROPOUT = 0.2  # probability per hidden unit, in training mode
+_MIN_SPREAD = {"pooled": 1e-3, "cells": 1e-3, "pairs": 1e-6}
+_LIMIT = 30.0  # on the absolute score
 
 
-class DifferentialDetector:
-    """Pairs of perceived photos to log-odds that both are genuine, given that they are of one person or meant to be.
+class DifferentialDetector(nn.Module):
+    """Maps both photos of a pair to the log-odds that both are bona fide.
+
+    The pair must show one person, or be meant to. The result is the mean over K small networks.
 
     Args:
-        tensors: float32: `pooled_centre`, `pooled_spread`, `cells_centre`, `cells_spread` of the training photos; `centre`, `spread` of the
-            training pairs' features; of all K networks `weight_0` K×F×H, `bias_0` K×1×H, `weight_1` K×H×1, `bias_1` K×1×1.
-        channels: As `FeatureMaps`.
-        network: Through which the photos are to be perceived; None is the recogniser itself.
+        channels: As in `FeatureMaps`.
+        cell_channels: Channels of `FeatureMaps.cells`.
+        networks: K, the number of small networks.
+        hidden: Hidden units of each.
+        backbone: Extracts the feature maps; None means the run's recogniser. Not a submodule: it is
+            saved, and moved between devices, by itself.
     """
 
     def __init__(
         self,
-        tensors: dict[str, np.ndarray],
         channels: tuple[int, ...],
-        network: Recogniser | None = None,
+        cell_channels: int,
+        networks: int,
+        hidden: int,
+        backbone: Recogniser | None = None,
     ):
-        self.tensors = tensors
+        super().__init__()
         self.channels = tuple(channels)
-        self.network = network
+        self.backbone = backbone
+        features = feature_count(self.channels)
+        # Statistics of the training photos, then of the training pairs' features.
+        for name, shape in (
+            ("pooled", (2 * sum(self.channels),)),
+            ("cells", (cell_channels, CELLS, CELLS)),
+        ):
+            self.register_buffer(f"{name}_centre", torch.zeros(shape))
+            self.register_buffer(f"{name}_spread", torch.ones(shape))
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.weight_0 = nn.Parameter(torch.zeros(networks, features, hidden))
+        self.bias_0 = nn.Parameter(torch.zeros(networks, 1, hidden))
+        self.weight_1 = nn.Parameter(torch.zeros(networks, hidden, 1))
+        self.bias_1 = nn.Parameter(torch.zeros(networks, 1, 1))
 
     @classmethod
     def fit(
         cls,
         config: ComparisonConfig,
-        seen: FeatureMaps,
+        maps: FeatureMaps,
         a: np.ndarray,
         b: np.ndarray,
-        genuine: np.ndarray,
+        bona_fide: np.ndarray,
     ) -> "DifferentialDetector":
-        """Trains.
+        """Trains a detector, in eval mode and without a backbone of its own.
 
         Args:
             config: Settings.
-            seen: The training photos.
-            a: N rows of `seen`, the first photo of each pair.
+            maps: Features of the training photos.
+            a: N rows of `maps`, the first photo of each pair.
             b: The second.
-            genuine: N bool, whether both are.
+            bona_fide: N bool, whether both photos are.
 
         Raises:
             DataError: The pairs are all of one class.
         """
-        from sklearn.exceptions import (
-            ConvergenceWarning,
-        )  # scoring, which fits nothing, starts a second sooner without it
+        # Imported here because scoring, which trains nothing, starts a second sooner without it.
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
-        if genuine.all() or not genuine.any():
+        if bona_fide.all() or not bona_fide.any():
             raise DataError(
-                "the comparer cannot be trained: it needs pairs of genuine photos and pairs with a k_ image of the same person"
+                "the differential detector cannot be trained: it needs pairs of genuine photos and "
+                "pairs with a k_ image of the same person"
             )
-        tensors = {}
+        detector = cls(maps.channels, maps.cells.shape[1], config.networks, config.hidden).eval()
         for name in ("pooled", "cells"):
-            values = getattr(seen, name)
-            centre, spread = (
-                figure(0, dtype=np.float64) for figure in (values.mean, values.std)
-            )  # sums of half floats overflow
-            tensors |= {
-                f"{name}_centre": centre.astype(np.float32),
-                f"{name}_spread": np.maximum(spread, 1e-3).astype(np.float32),
-            }
-        unfitted = cls(tensors, seen.channels)
-        features = map_chunks(partial(unfitted.features, seen), a, b)
-        tensors |= {"centre": features.mean(0), "spread": np.maximum(features.std(0), 1e-6)}
-        scaled = (features - tensors["centre"]) / tensors["spread"]
+            values = getattr(maps, name)
+            # In float64, because sums of half floats overflow.
+            centre, spread = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
+            detector._assign(f"{name}_centre", centre)
+            detector._assign(f"{name}_spread", np.maximum(spread, _MIN_SPREAD[name]))
+        features = map_chunks(lambda *rows: detector._pair_features(maps, *rows), CHUNK, a, b)
+        centre, spread = features.mean(0), np.maximum(features.std(0), _MIN_SPREAD["pairs"])
+        detector._assign("centre", centre)
+        detector._assign("spread", spread)
+        scaled = (features - centre) / spread
         networks = [
             MLPClassifier(
                 (config.hidden,),
@@ -109,119 +132,117 @@ class DifferentialDetector:
             for number in range(config.networks)
         ]
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # the epochs are chosen, not awaited
+            # The number of epochs is a setting; convergence is not expected.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             for network in networks:
-                network.fit(scaled, genuine)
+                network.fit(scaled, bona_fide)
         for layer in range(2):
-            tensors[f"weight_{layer}"] = np.stack(
-                [network.coefs_[layer] for network in networks]
-            ).astype(np.float32)
-            tensors[f"bias_{layer}"] = np.stack(
-                [network.intercepts_[layer][None] for network in networks]
-            ).astype(np.float32)
-        return cls(tensors, seen.channels)
+            detector._assign(f"weight_{layer}", [network.coefs_[layer] for network in networks])
+            detector._assign(
+                f"bias_{layer}", [network.intercepts_[layer][None] for network in networks]
+            )
+        return detector
 
-    def __call__(self, seen: FeatureMaps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Judges pairs of rows: float32, N, positive speaks for two genuine photos; the same whichever comes first.
+    def features(self, one: FeatureBatch, other: FeatureBatch) -> torch.Tensor:
+        """Measures how similar both photos of N pairs are, as `cosine_features` does."""
+        return cosine_features(self._standardised(one), self._standardised(other), self.channels)
+
+    def forward(self, one: FeatureBatch, other: FeatureBatch) -> torch.Tensor:
+        """Returns the log-odds, float32, N, that both photos of each pair are bona fide.
+
+        In training mode, hidden units are dropped at random.
+
+        Args:
+            one: The pairs' first photos.
+            other: The second; the order within a pair does not matter.
+        """
+        scaled = (self.features(one, other) - self.centre) / self.spread
+        hidden = torch.relu(scaled @ self.weight_0 + self.bias_0)
+        hidden = nn.functional.dropout(hidden, DROPOUT, self.training)
+        return (hidden @ self.weight_1 + self.bias_1).mean(0)[:, 0]
+
+    @torch.inference_mode()
+    def score(self, maps: FeatureMaps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Scores pairs of rows: float32, N, log-odds limited to ±30; positive means bona fide.
+
+        Args:
+            maps: Features of the photos.
+            a: N rows of `maps`, the first photo of each pair.
+            b: The second; the order within a pair does not matter.
 
         Raises:
-            DataError: Another recogniser saw these photos.
+            DataError: The features come from another kind of recogniser.
         """
-        if seen.channels != self.channels:
+        if maps.channels != self.channels:
             raise DataError(
-                f"the comparer was trained on stages of {self.channels} channels, the recogniser has {seen.channels}"
+                "the differential detector was trained on stages of "
+                f"{self.channels} channels, the recogniser has {maps.channels}"
             )
-        return map_chunks(partial(self._judge, seen), a, b)
 
-    def _judge(self, seen: FeatureMaps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        tensors = {name: torch.from_numpy(tensor) for name, tensor in self.tensors.items()}
-        return (
-            differential_logits(
-                FeatureBatch.of(seen, a), FeatureBatch.of(seen, b), tensors, self.channels
-            )
-            .numpy()
-            .clip(-_LIMIT, _LIMIT)
-        )
+        def scored(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            logits = self(FeatureBatch.from_maps(maps, a), FeatureBatch.from_maps(maps, b))
+            return logits.numpy().clip(-_LIMIT, _LIMIT)
 
-    def features(self, seen: FeatureMaps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """How far both photos of each pair agree: float32, N×F, as `recognition.differential.features.cosine_features`."""
-        standard = {name: torch.from_numpy(self.tensors[name]) for name in STANDARD}
-        return cosine_features(
-            FeatureBatch.of(seen, a), FeatureBatch.of(seen, b), standard, seen.channels
-        ).numpy()
+        return map_chunks(scored, CHUNK, a, b)
 
     def save(self, folder: Path | str) -> None:
-        """Writes comparer.safetensors, the network's files where it has one of its own, then comparer.json; a folder with it is whole."""
+        """Writes comparer.safetensors, the backbone's files if it has one, and comparer.json.
+
+        The latter comes last, so a folder that has it is complete.
+        """
         folder = Path(folder)
-        with atomic_path(folder / "comparer.safetensors") as temporary:
-            save_file(
-                {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()},
-                temporary,
-            )
-        if self.network is not None:
-            self.network.save(folder)
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with atomic_path(folder / WEIGHTS_FILE) as temporary:
+            save_file(state, temporary)
+        if self.backbone is not None:
+            self.backbone.save(folder)
         write_json(
-            folder / "comparer.json",
-            {"channels": list(self.channels), "own_network": self.network is not None},
+            folder / DESCRIPTION_FILE,
+            {"channels": list(self.channels), "own_network": self.backbone is not None},
         )
 
     @classmethod
     def load(
         cls, folder: Path | str, device: str = "auto", engine: str = "torch"
     ) -> "DifferentialDetector":
-        """Reads what `save` wrote; device and engine are for a network of its own, as `nn.model.CropModel.load`.
+        """Reads what `save` wrote; the result is in eval mode.
+
+        Args:
+            folder: The detector's folder in a run.
+            device: For the backbone, as for `nn.model.CropModel.load`.
+            engine: Likewise.
 
         Raises:
-            WeightsError: A file is missing or damaged.
+            WeightsError: A file is missing, damaged, or does not fit.
             ConfigError: As `CropModel.load`.
         """
         folder = Path(folder)
         try:
-            described: dict[str, Any] = json.loads(
-                (folder / "comparer.json").read_text(encoding="utf-8")
-            )
+            described = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             own, channels = described["own_network"], tuple(described["channels"])
-            tensors = load_file(folder / "comparer.safetensors")
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            state = load_file(folder / WEIGHTS_FILE)
+            networks, _, hidden = state["weight_0"].shape
+            detector = cls(channels, len(state["cells_centre"]), networks, hidden)
+            detector.load_state_dict(state)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise WeightsError(
-                f"{folder}: holds no comparer ({error}); `python train.py` makes one"
+                f"{folder}: holds no differential detector ({error}); `python train.py` makes one"
             ) from error
-        return cls(tensors, channels, Recogniser.load(folder, device, engine) if own else None)
+        detector.backbone = Recogniser.load(folder, device, engine) if own else None
+        return detector.eval()
 
+    def _standardised(self, batch: FeatureBatch) -> FeatureBatch:
+        return FeatureBatch(
+            batch.embeddings,
+            (batch.pooled - self.pooled_centre) / self.pooled_spread,
+            (batch.cells - self.cells_centre) / self.cells_spread,
+        )
 
-def differential_logits(
-    one: FeatureBatch,
-    other: FeatureBatch,
-    tensors: Mapping[str, torch.Tensor],
-    channels: tuple[int, ...],
-    dropout: float = 0.0,
-) -> torch.Tensor:
-    """Log-odds that both photos of N pairs are genuine, unbounded: the mean of all networks.
+    def _pair_features(self, maps: FeatureMaps, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        one, other = FeatureBatch.from_maps(maps, a), FeatureBatch.from_maps(maps, b)
+        return self.features(one, other).numpy()
 
-    Args:
-        one: The first photos.
-        other: The second.
-        tensors: As `DifferentialDetector`.
-        channels: As `FeatureMaps`.
-        dropout: Shard of the hidden units that are left out at random, while training.
-    """
-    scaled = (cosine_features(one, other, tensors, channels) - tensors["centre"]) / tensors[
-        "spread"
-    ]
-    hidden = torch.relu(scaled @ tensors["weight_0"] + tensors["bias_0"])
-    hidden = torch.nn.functional.dropout(hidden, dropout)
-    return (hidden @ tensors["weight_1"] + tensors["bias_1"]).mean(0)[:, 0]
-
-
-def map_chunks(
-    function: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray
-) -> np.ndarray:
-    """What a function gives for pairs of rows, `CHUNK` pairs at a time."""
-    return np.concatenate(
-        [
-            function(a[start : start + CHUNK], b[start : start + CHUNK])
-            for start in range(0, max(len(a), 1), CHUNK)
-        ]
-    )
+    @torch.no_grad()
+    def _assign(self, name: str, values: np.ndarray | list[np.ndarray]) -> None:
+        """Copies values into the buffer or parameter of this name, as float32."""
+        getattr(self, name).copy_(torch.from_numpy(np.asarray(values, np.float32)))

@@ -1,6 +1,5 @@
-"""What a recogniser sees on its way to the embedding, in which two photos can be compared place by place."""
+"""Intermediate feature maps of a recogniser, by which two photos can be compared place by place."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,30 +10,25 @@ from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
 from kryptonite.recognition.iresnet import IResNet
 
-CELLS = 7  # the middle map is brought to CELLS×CELLS cells
+CELLS = 7  # side of the grid that `FeatureMaps.cells` is pooled to
 _STAGES = {
     InceptionResnetV1: ("repeat_1", "repeat_2", "repeat_3", "block8"),
     IResNet: ("layer1", "layer2", "layer3", "layer4"),
 }
-_AT_MOST = 6  # stages; transformers give every block
-_TINY = 1e-6
-STANDARD = (
-    "pooled_centre",
-    "pooled_spread",
-    "cells_centre",
-    "cells_spread",
-)  # by which `cosine_features` standardises
+_MAX_STAGES = 6  # transformers return every block
+_EPS = 1e-6
 
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """N photos as a recogniser saw them.
+    """Features of N crops from one recogniser.
 
     Args:
         embeddings: float32, N×D, unit length.
-        pooled: float32, N×P: of every stage the mean of each channel over the map, then its spread.
-        cells: float16, N×C×CELLS×CELLS: the last map that has at least CELLS×CELLS places.
-        channels: Of every stage, the first nearest to the photo; P is twice their sum.
+        pooled: float32, N×P: for every stage, each channel's mean over the map, then its standard
+            deviation.
+        cells: float16, N×C×CELLS×CELLS: the last map with at least CELLS×CELLS places, pooled.
+        channels: Channels of every stage, from input to output; P is twice their sum.
     """
 
     embeddings: np.ndarray
@@ -44,7 +38,7 @@ class FeatureMaps:
 
     @classmethod
     def joined(cls, parts: "list[FeatureMaps]") -> "FeatureMaps":
-        """One after the other."""
+        """Concatenates features of the same recogniser."""
         arrays = [
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("embeddings", "pooled", "cells")
@@ -53,32 +47,35 @@ class FeatureMaps:
 
 
 class FeatureBatch(NamedTuple):
-    """Some rows of a `FeatureMaps` as float32 tensors."""
+    """Some rows of `FeatureMaps` as float32 tensors."""
 
     embeddings: torch.Tensor
     pooled: torch.Tensor
     cells: torch.Tensor
 
     @classmethod
-    def of(cls, seen: FeatureMaps, rows: np.ndarray) -> "FeatureBatch":
-        """These rows, laid out alike however the arrays are: the order of a sum decides its last bits."""
-        parts = (seen.embeddings, seen.pooled, seen.cells)
+    def from_maps(cls, maps: FeatureMaps, rows: np.ndarray) -> "FeatureBatch":
+        """Takes rows of feature maps.
+
+        The memory layout is always the same, because the order of a sum decides its last bits.
+        """
+        parts = (maps.embeddings, maps.pooled, maps.cells)
         return cls(*(torch.from_numpy(np.ascontiguousarray(part[rows])).float() for part in parts))
 
-    def rows(self, chosen: torch.Tensor) -> "FeatureBatch":
-        """Some of them, in any order, repeated or not."""
-        return FeatureBatch(*(part[chosen] for part in self))
+    def select(self, rows: torch.Tensor) -> "FeatureBatch":
+        """Takes rows in any order; a row may repeat."""
+        return FeatureBatch(*(part[rows] for part in self))
 
 
 def intermediates(
     network: torch.nn.Module, images: torch.Tensor
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Runs a network once for its output and its stages' maps, each N×C×H×W."""
+    """Runs a network once and returns its output and its stages' maps, each N×C×H×W."""
     names = _STAGES.get(type(network))
     if names:
         maps: list[torch.Tensor] = []
         hooks = [
-            network.get_submodule(name).register_forward_hook(lambda _, __, seen: maps.append(seen))
+            network.get_submodule(name).register_forward_hook(lambda _, __, out: maps.append(out))
             for name in names
         ]
         try:
@@ -86,15 +83,16 @@ def intermediates(
         finally:
             for hook in hooks:
                 hook.remove()
-    last, maps = network.forward_intermediates(images, output_fmt="NCHW")  # of every timm model
-    chosen = np.unique(np.linspace(0, len(maps) - 1, min(len(maps), _AT_MOST)).round().astype(int))
+    last, maps = network.forward_intermediates(images, output_fmt="NCHW")  # any timm model
+    count = min(len(maps), _MAX_STAGES)
+    chosen = np.unique(np.linspace(0, len(maps) - 1, count).round().astype(int))
     return network.forward_head(last), [maps[stage] for stage in chosen]
 
 
 def pool_maps(maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """`pooled` and `cells` of `FeatureMaps`."""
-    # A channel that is the same everywhere has no slope at a spread of 0.
-    spreads = [(stage.float().var((2, 3), correction=0) + _TINY).sqrt() for stage in maps]
+    """Computes `pooled` and `cells` of `FeatureMaps` from all stages' maps."""
+    # Without _EPS, a channel that is constant over the map would have an infinite gradient.
+    spreads = [(stage.float().var((2, 3), correction=0) + _EPS).sqrt() for stage in maps]
     pooled = torch.cat(
         [
             torch.cat([stage.mean((2, 3)), spread], 1)
@@ -107,35 +105,29 @@ def pool_maps(maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def cosine_features(
-    one: FeatureBatch,
-    other: FeatureBatch,
-    standard: Mapping[str, torch.Tensor],
-    channels: tuple[int, ...],
+    one: FeatureBatch, other: FeatureBatch, channels: tuple[int, ...]
 ) -> torch.Tensor:
-    """How far both photos of N pairs agree: float32, N×F cosines.
+    """Measures how similar both photos of N pairs are: float32, N×`feature_count`, cosines.
 
-    They are of the embeddings; of every stage's means and spreads, standardised; and of the map cell by cell, standardised, a cell and its
-    mirror image taken together, since a face has two like halves.
+    They compare the embeddings, every stage's means and standard deviations, and the map cell by
+    cell. A cell and its mirror image are averaged, since both halves of a face are alike.
 
     Args:
-        one: The first photos.
-        other: The second.
-        standard: Those named in `STANDARD`, of the shape of one row.
-        channels: As `FeatureMaps`.
+        one: The pairs' first photos; `pooled` and `cells` are standardised.
+        other: The second ones, likewise.
+        channels: As in `FeatureMaps`.
     """
-    pooled, cells = (
-        [
-            (getattr(side, name) - standard[f"{name}_centre"]) / standard[f"{name}_spread"]
-            for side in (one, other)
-        ]
-        for name in ("pooled", "cells")
-    )
     widths = [width for width in channels for _ in range(2)]
-    parts = zip(*(side.split(widths, 1) for side in pooled), strict=True)
+    parts = zip(one.pooled.split(widths, 1), other.pooled.split(widths, 1), strict=True)
     columns = [
         cosine_similarity(one.embeddings, other.embeddings),
         *(cosine_similarity(*part) for part in parts),
     ]
-    grid = cosine_similarity(*cells)
+    grid = cosine_similarity(one.cells, other.cells)
     folded = ((grid + grid.flip(2)) / 2)[:, :, : (CELLS + 1) // 2]
     return torch.cat([torch.stack(columns, 1), folded.flatten(1)], 1)
+
+
+def feature_count(channels: tuple[int, ...]) -> int:
+    """Returns the number of cosines `cosine_features` computes."""
+    return 1 + 2 * len(channels) + CELLS * ((CELLS + 1) // 2)

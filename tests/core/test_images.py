@@ -14,11 +14,11 @@ def _png(mode="RGB", size=(4, 2)):
     return buffer.getvalue()
 
 
-def test_orientation_tag_is_honoured(tmp_path):
+def test_read_rgb_turns_image_upright_when_orientation_tag_is_set(tmp_path):
     pixels = np.zeros((2, 4, 3), np.uint8)
     pixels[0, 0] = 255, 0, 0
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: rotate by 270° counter-clockwise to show
+    exif[0x0112] = 6  # rotate by 270° counter-clockwise to display
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     upright = read_rgb(tmp_path / "turned.png")
     assert upright.shape == (4, 2, 3)
@@ -26,7 +26,7 @@ def test_orientation_tag_is_honoured(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16"])
-def test_every_mode_becomes_rgb_bytes(mode):
+def test_decode_rgb_gives_rgb_uint8_for_every_mode(mode):
     if mode == "CMYK":
         buffer = io.BytesIO()
         Image.new(mode, (4, 2)).save(buffer, "JPEG")
@@ -38,11 +38,11 @@ def test_every_mode_becomes_rgb_bytes(mode):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", _png(size=(300, 300))[:200]])
-def test_broken_bytes_are_a_typed_error_naming_the_file(content):
+def test_decode_rgb_raises_error_with_file_name_when_bytes_are_broken(content):
     with pytest.raises(ImageReadError, match=r"photo\.jpg"):
         decode_rgb(content, "photo.jpg")
 
 
-def test_missing_file_is_a_typed_error(tmp_path):
+def test_read_rgb_raises_error_with_file_name_when_file_is_missing(tmp_path):
     with pytest.raises(ImageReadError, match=r"gone\.jpg"):
         read_rgb(tmp_path / "gone.jpg")

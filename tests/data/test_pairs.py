@@ -1,4 +1,4 @@
-"""Splits and pair protocols."""
+"""Pair protocols hold the pairs they name, once each, and survive a round trip through a file."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kryptonite.core.errors import DataError
-from kryptonite.data.pairs import PairConfig, load_pairs, make_pairs, save_pairs
-from kryptonite.data.split import split_hash, split_identities
+from kryptonite.data.pairs import (
+    PairConfig,
+    images_in_pairs,
+    load_pairs,
+    make_pairs,
+    pair_rows,
+    save_pairs,
+)
 
 
 def table(people=10, photos=5, forged=3):
@@ -31,7 +37,7 @@ def table(people=10, photos=5, forged=3):
 @given(
     st.integers(2, 8), st.integers(2, 5), st.integers(1, 4), st.integers(4, 200), st.integers(0, 99)
 )
-def test_pairs_are_what_they_say(people, photos, forged, count, seed):
+def test_make_pairs_draws_distinct_pairs_of_the_named_kinds(people, photos, forged, count, seed):
     images = table(people, photos, forged)
     pairs = make_pairs(images, PairConfig(count=count, seed=seed))
     facts = images.set_index("path")
@@ -54,7 +60,7 @@ def test_pairs_are_what_they_say(people, photos, forged, count, seed):
     assert abs(shares.get("same", 0) - 0.5) <= 1.5 / len(pairs)
 
 
-def test_composition_is_configurable_and_order_of_rows_does_not_matter():
+def test_make_pairs_follows_the_configuration_whatever_the_order_of_rows():
     images = table()
     config = PairConfig(count=60, same=0.2, different=0.8, synthetic=0.0)
     pairs = make_pairs(images, config)
@@ -65,7 +71,7 @@ def test_composition_is_configurable_and_order_of_rows_does_not_matter():
     )
 
 
-def test_impossible_compositions_are_errors():
+def test_make_pairs_raises_data_error_when_the_composition_is_impossible():
     with pytest.raises(DataError, match="sum to 1"):
         make_pairs(table(), PairConfig(same=0.5, different=0.5, synthetic=0.5))
     with pytest.raises(DataError, match="'synthetic'"):
@@ -74,7 +80,7 @@ def test_impossible_compositions_are_errors():
         make_pairs(table(people=1), PairConfig())
 
 
-def test_frozen_pairs_come_back_and_move_with_the_data(tmp_path):
+def test_load_pairs_restores_saved_pairs_and_follows_the_root(tmp_path):
     pairs = make_pairs(table(), PairConfig(count=40))
     save_pairs(tmp_path / "pairs.csv", pairs, "/root")
     pd.testing.assert_frame_equal(load_pairs(tmp_path / "pairs.csv", "/root"), pairs)
@@ -92,7 +98,7 @@ def test_frozen_pairs_come_back_and_move_with_the_data(tmp_path):
         (",same,1", ",same,0", "row 1: label"),
     ],
 )
-def test_damaged_pairs_name_file_and_row(tmp_path, old, new, message):
+def test_load_pairs_names_file_and_row_when_damaged(tmp_path, old, new, message):
     pairs = make_pairs(table(), PairConfig(count=40)).sort_values(
         "kind", key=lambda kind: kind != "same", ignore_index=True
     )
@@ -104,30 +110,12 @@ def test_damaged_pairs_name_file_and_row(tmp_path, old, new, message):
         load_pairs(tmp_path / "pairs.csv", "/root")
 
 
-@given(
-    st.sets(st.text("abc123", min_size=1, max_size=4), min_size=2, max_size=40),
-    st.floats(0.01, 0.99),
-    st.integers(0, 9),
-)
-def test_a_split_is_a_partition_by_person_whatever_the_order(people, fraction, seed):
-    split = split_identities(sorted(people), fraction, seed)
-    assert set(split) == people and set(split.values()) == {"train", "val"}
-    assert split == split_identities(sorted(people, reverse=True), fraction, seed)
-
-
-def test_split_refuses_what_cannot_be_split():
-    with pytest.raises(DataError):
-        split_identities(["a", "a"], 0.5, 0)
-    for fraction in (0, 1):
-        with pytest.raises(DataError):
-            split_identities(["a", "b"], fraction, 0)
-
-
-def test_split_hash_sees_who_is_where_but_not_where_the_data_lies():
+def test_images_in_pairs_and_pair_rows_find_the_images_of_every_pair():
     images = table()
-    assert split_hash(images) == split_hash(
-        images.sample(frac=1).assign(path=images["path"].str.replace("/root", "/mnt"))
-    )
-    other = images.copy()
-    other.loc[0, "split"] = "train"
-    assert split_hash(other) != split_hash(images)
+    pairs = make_pairs(images, PairConfig(count=12))
+    shown = images_in_pairs(pairs, images)
+    assert set(shown["path"]) == {*pairs["path_a"], *pairs["path_b"]}
+    assert list(shown.index) == list(range(len(shown)))
+    rows = pair_rows(pairs, shown)
+    for side, name in enumerate(("path_a", "path_b")):
+        assert shown["path"].to_numpy()[rows[:, side]].tolist() == pairs[name].tolist()

@@ -1,4 +1,4 @@
-"""Pairs with their truth load from both files, and mistakes are named with file and row."""
+"""Labelled pairs load from both files, and mistakes are reported with file and row."""
 
 import pandas as pd
 import pytest
@@ -14,14 +14,14 @@ def pairs(folders):
     return make_pairs(load_images(DataConfig(str(folders)), "train"), PairConfig(count=40))
 
 
-def test_frozen_pairs_come_back_whole(folders, pairs):
+def test_load_protocol_restores_frozen_pairs(folders, pairs):
     save_pairs(folders / "pairs.csv", pairs, folders)
     pd.testing.assert_frame_equal(
         load_protocol(folders / "pairs.csv", folders), pairs, check_dtype=False
     )
 
 
-def test_a_ground_truth_takes_its_photos_from_the_test_pairs(folders, pairs):
+def test_load_protocol_takes_photos_from_the_test_pairs_when_given_a_ground_truth(folders, pairs):
     truth = (
         pairs.drop(columns=["path_a", "path_b"])
         .head(4)
@@ -41,16 +41,16 @@ def test_a_ground_truth_takes_its_photos_from_the_test_pairs(folders, pairs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "other"}, r"row 1: kind is none of"),
+        ({"kind": "other"}, r"row 1: kind must be one of"),
         ({"synthetic_a": 7}, r"row 1: synthetic_a and synthetic_b"),
         (
             {"kind": "synthetic", "label": 0, "synthetic_a": 0, "synthetic_b": 0},
-            r"row 1: kind does not fit synthetic_a",
+            r"row 1: kind contradicts synthetic_a",
         ),
-        ({"kind": "same", "label": 0}, r"row 1: label does not fit kind"),
+        ({"kind": "same", "label": 0}, r"row 1: label contradicts kind"),
     ],
 )
-def test_a_wrong_row_is_named(folders, pairs, change, message):
+def test_load_protocol_names_the_row_when_it_is_wrong(folders, pairs, change, message):
     for name, value in change.items():
         pairs.loc[0, name] = value
     save_pairs(folders / "pairs.csv", pairs, folders)
@@ -58,13 +58,12 @@ def test_a_wrong_row_is_named(folders, pairs, change, message):
         load_protocol(folders / "pairs.csv", folders)
 
 
-def test_what_cannot_be_evaluated_on_is_refused(folders, pairs):
+def test_load_protocol_raises_data_error_when_the_file_does_not_suffice(folders, pairs):
     with pytest.raises(DataError, match="nowhere"):
         load_protocol(folders / "nowhere.csv", folders)
     (folders / "gt.csv").write_text("pair_id,label\n0,1\n")
-    with pytest.raises(
-        DataError, match=r"gt\.csv: column .*kind"
-    ):  # the platform's own truth: eer.py scores by it
+    # The platform's own ground truth suffices for eer.py only.
+    with pytest.raises(DataError, match=r"gt\.csv: column .*kind"):
         load_protocol(folders / "gt.csv", folders)
     pairs.drop(columns=["path_a", "path_b"]).head(3).to_csv(folders / "gt.csv", index=False)
     with pytest.raises(DataError, match="00000003"):

@@ -1,4 +1,4 @@
-"""submission.csv: every pair once, sorted, finite; joined by id, never by position."""
+"""submission.csv: every pair once, sorted, finite; joined by id rather than by position."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from kryptonite.core.errors import DataError
 from kryptonite.data.submission import join, read_ground_truth, read_submission, write_submission
 
 
-def test_written_sorted_with_eight_digits(tmp_path):
+def test_write_submission_sorts_ids_of_eight_digits(tmp_path):
     write_submission(
         tmp_path / "s.csv",
         ["00000002", "00000000", "00000001"],
@@ -26,7 +26,7 @@ def test_written_sorted_with_eight_digits(tmp_path):
 @given(
     st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
 )
-def test_every_float32_comes_back(tmp_path_factory, scores):
+def test_read_submission_restores_every_float32(tmp_path_factory, scores):
     path = tmp_path_factory.mktemp("s") / "s.csv"
     write_submission(path, [f"{n:08d}" for n in range(len(scores))], np.array(scores, np.float32))
     assert np.array_equal(
@@ -37,21 +37,21 @@ def test_every_float32_comes_back(tmp_path_factory, scores):
 @pytest.mark.parametrize(
     ("ids", "scores", "message"),
     [
-        (["00000000", "00000000"], [1, 2], "row 2: pair_id stands twice"),
+        (["00000000", "00000000"], [1, 2], "row 2: pair_id occurs twice"),
         (["00000000", "1"], [1, 2], "row 2: pair_id is not a number"),
         (["00000000", "00000001"], [1, np.nan], "row 2: similarity is not a finite number"),
         (["00000000", "00000001"], [np.inf, 1], "row 1: similarity is not a finite number"),
         ([], [], "no pairs"),
     ],
 )
-def test_a_bad_submission_is_not_written_and_an_old_one_stays(tmp_path, ids, scores, message):
+def test_write_submission_keeps_the_old_file_when_scores_are_wrong(tmp_path, ids, scores, message):
     (tmp_path / "s.csv").write_text("old")
     with pytest.raises(DataError, match=message):
         write_submission(tmp_path / "s.csv", ids, np.array(scores, float))
     assert (tmp_path / "s.csv").read_text() == "old"
 
 
-def test_reading_takes_unpadded_ids_and_names_bad_rows(tmp_path):
+def test_readers_pad_ids_and_name_the_row_when_it_is_wrong(tmp_path):
     (tmp_path / "s.csv").write_text("pair_id,similarity\n7,0.5\n12,abc\n")
     with pytest.raises(DataError, match=r"s\.csv, row 2: similarity"):
         read_submission(tmp_path / "s.csv")
@@ -69,10 +69,10 @@ def test_reading_takes_unpadded_ids_and_names_bad_rows(tmp_path):
     ("rows", "message"),
     [
         ("0,1\n", "has no row for pair 00000001"),
-        ("0,1\n1,1\n2,1\n", "ground truth has not: 00000002"),
+        ("0,1\n1,1\n2,1\n", "not in the ground truth: 00000002"),
     ],
 )
-def test_pairs_that_are_missing_or_too_many_are_errors(tmp_path, rows, message):
+def test_join_raises_data_error_when_pairs_are_missing_or_surplus(tmp_path, rows, message):
     (tmp_path / "g.csv").write_text("pair_id,label\n0,1\n1,0\n")
     (tmp_path / "s.csv").write_text("pair_id,similarity\n" + rows)
     with pytest.raises(DataError, match=message):
@@ -92,7 +92,7 @@ def score(folder, *extra):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_the_script_scores_a_shuffled_submission_by_id(tmp_path):
+def test_eer_script_joins_by_id_when_a_submission_is_shuffled(tmp_path):
     (tmp_path / "g.csv").write_text(
         "pair_id,label,kind\n0,1,same\n1,0,different\n2,1,same\n3,0,synthetic\n"
     )

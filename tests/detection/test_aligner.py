@@ -1,4 +1,7 @@
-"""The aligner on generated faces: any sizes, no face, several faces, tight crops; the traps of MTCNN in batches."""
+"""The aligner on generated faces: any sizes, no face, several faces, tight crops.
+
+Batches include the cases on which facenet-pytorch's own loop fails.
+"""
 
 import cv2
 import numpy as np
@@ -24,7 +27,7 @@ def scene(face, height=400, width=500, at=(120, 170)):
     return picture
 
 
-def test_images_of_any_size_and_kind_in_one_batch(aligner, faces):
+def test_aligner_aligns_images_of_any_size_in_one_batch(aligner, faces):
     blank = np.zeros((120, 90, 3), np.uint8)
     images = [
         faces[0],
@@ -47,76 +50,61 @@ def test_images_of_any_size_and_kind_in_one_batch(aligner, faces):
     assert (result.confidence[[2, 4]] == 0).all() and (result.confidence[[0, 1, 3, 5]] > 0.6).all()
 
 
-def test_a_photo_gives_the_same_face_in_any_batch(aligner, faces):
+def test_aligner_gives_same_face_in_any_batch(aligner, faces):
     together, alone = aligner([*faces, scene(faces[0])]), aligner([faces[5]])
     assert together.status[5] == alone.status[0]
     assert together.landmarks[5] == pytest.approx(alone.landmarks[0], abs=0.05)
 
 
-def test_an_empty_batch_is_an_empty_answer(aligner):
+def test_aligner_gives_empty_result_when_batch_is_empty(aligner):
     result = aligner([])
     assert result.crops_for(RECOGNITION).pixels.shape == (0, 112, 112, 3) and result.status == []
 
 
-def test_landmarks_land_on_the_template(aligner, faces):
+def test_aligner_puts_landmarks_on_template(aligner, faces):
     moved = aligner([scene(faces[0])])
     again = aligner([scene(moved.crops[LIVENESS][0], at=(100, 100))])
     found = again.landmarks[0] - 100
-    assert (
-        np.abs(found - template_points(LIVENESS)).max() < 8
-    )  # pixels of 160: MTCNN finds on the crop what it was cut by
+    # MTCNN finds the landmarks on the crop where the template put them: within 8 of 160 pixels.
+    assert np.abs(found - template_points(LIVENESS)).max() < 8
 
 
-def test_the_place_in_the_photo_is_found(aligner, faces):
+def test_aligner_landmarks_follow_face_when_it_moves(aligner, faces):
     near, far = aligner([scene(faces[0], at=(20, 30))]), aligner([scene(faces[0], at=(220, 300))])
     assert far.landmarks[0] - near.landmarks[0] == pytest.approx(
         np.tile([270.0, 200.0], (5, 1)), abs=6
     )
 
 
-def test_the_central_face_wins_over_a_larger_bystander():
-    boxes = np.array(
-        [[180, 130, 320, 270], [0, 0, 160, 160]], float
-    )  # the one at the rim is larger
+def test_choose_face_prefers_central_face_when_bystander_is_larger():
+    boxes = np.array([[180, 130, 320, 270], [0, 0, 160, 160]], float)  # the second is larger
     assert choose_face(boxes, (400, 500)) == 0
     assert choose_face(boxes[::-1], (400, 500)) == 1
-    # A speck in the very middle is no subject beside a much larger face not far from it.
-    assert (
-        choose_face(np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float), (400, 500)) == 1
-    )
+    # A tiny face in the very middle loses to a much larger one close to it.
+    tiny_and_large = np.array([[245, 195, 255, 205], [160, 120, 320, 280]], float)
+    assert choose_face(tiny_and_large, (400, 500)) == 1
 
 
-def test_no_face_is_chosen_where_one_not_looked_for_could_be():
+def test_choose_face_gives_none_when_skipped_face_could_be_preferred():
     beside = np.array([[60, 120, 220, 280]], float)  # left of the middle
-    assert choose_face(beside, (400, 500), unseen=20) == 0
-    assert (
-        choose_face(beside, (400, 500), unseen=80) is None
-    )  # a face of 80 pixels in the middle would have more merit
+    assert choose_face(beside, (400, 500), skipped_side=20) == 0
+    # A face of 80 pixels in the middle would have more merit.
+    assert choose_face(beside, (400, 500), skipped_side=80) is None
     middle = np.array([[130, 80, 370, 320]], float)
-    assert choose_face(middle, (400, 500), unseen=120) == 0  # there is no room in the middle
-    assert (
-        choose_face(middle, (400, 500), unseen=150) is None
-    )  # too nearly of the size that was not looked for
+    assert choose_face(middle, (400, 500), skipped_side=120) == 0  # no room left in the middle
+    # Too close to the size that was skipped.
+    assert choose_face(middle, (400, 500), skipped_side=150) is None
 
 
-def test_leaving_out_the_finest_levels_changes_no_face(aligner, faces, monkeypatch):
+def test_aligner_finds_same_faces_when_finest_levels_are_skipped(aligner, faces, monkeypatch):
     pictures = []
-    for size in (
-        60,
-        90,
-        120,
-        160,
-        220,
-        300,
-        400,
-    ):  # from below what is left out at 420 pixels to the whole picture
+    # From below the size that is skipped at 420 pixels to the whole picture.
+    for size in (60, 90, 120, 160, 220, 300, 400):
         face = cv2.resize(faces[size % 8], (size, size))
         alone = np.full((420, 440, 3), 90, np.uint8)
         alone[10 : 10 + size, 20 : 20 + size] = face
         beside = np.full((420, 700, 3), 90, np.uint8)
-        beside[170:250, 310:390] = cv2.resize(
-            faces[1], (80, 80)
-        )  # a small face in the middle is the subject
+        beside[170:250, 310:390] = cv2.resize(faces[1], (80, 80))  # the subject, in the middle
         edge = min(size, 300)
         beside[60 : 60 + edge, :edge] = cv2.resize(face, (edge, edge))
         pictures += [alone, beside]
@@ -129,25 +117,24 @@ def test_leaving_out_the_finest_levels_changes_no_face(aligner, faces, monkeypat
         lambda self, *args: skipped.append(args[2]) or call(*args),
     )
     aligner([*pictures, *faces])
-    assert max(skipped) >= 2  # levels were left out
+    assert max(skipped) >= 2  # levels were skipped
     monkeypatch.setattr(aligner_module, "_LARGE", 0.01)
     skipped.clear()
     slow = aligner([*pictures, *faces])
     assert max(skipped) == 0
     assert slow.status == fast.status
-    assert slow.landmarks == pytest.approx(
-        fast.landmarks, abs=1e-3
-    ) and slow.boxes == pytest.approx(fast.boxes, abs=1e-3)
+    assert slow.landmarks == pytest.approx(fast.landmarks, abs=1e-3)
+    assert slow.boxes == pytest.approx(fast.boxes, abs=1e-3)
 
 
-def test_the_central_face_is_the_one_that_is_cut(aligner, faces):
+def test_aligner_cuts_central_face_when_there_are_several(aligner, faces):
     picture = scene(faces[0], at=(120, 170))
     picture[0:160, 0:160] = faces[1]
     box = aligner([picture]).boxes[0]
     assert 170 <= (box[0] + box[2]) / 2 <= 330 and 120 <= (box[1] + box[3]) / 2 <= 280
 
 
-def test_a_small_face_is_found_at_the_smaller_size(faces):
+def test_aligner_finds_small_face_in_second_pass(faces):
     small = scene(
         cv2.resize(faces[0], (56, 56), interpolation=cv2.INTER_AREA), 200, 200, at=(80, 80)
     )
@@ -158,7 +145,7 @@ def test_a_small_face_is_found_at_the_smaller_size(faces):
     assert 80 < result.landmarks[0].mean() < 136
 
 
-def test_a_tight_crop_is_found_by_padding_and_its_landmarks_are_not_stretched(aligner, faces):
+def test_aligner_pads_and_keeps_landmarks_unstretched_when_photo_is_tight_crop(aligner, faces):
     whole = aligner([faces[0]])
     x1, y1, x2, y2 = whole.boxes[0]
     dx, dy = round(x1 + 0.12 * (x2 - x1)), round(y1 + 0.12 * (y2 - y1))
@@ -168,16 +155,16 @@ def test_a_tight_crop_is_found_by_padding_and_its_landmarks_are_not_stretched(al
     assert np.abs(result.landmarks[0] + [dx, dy] - whole.landmarks[0]).max() < 6
 
 
-def test_a_large_photo_is_searched_small_but_cut_from_the_original(aligner, faces):
+def test_aligner_cuts_from_original_when_photo_is_shrunk_for_search(aligner, faces):
     big = np.kron(scene(faces[0]), np.ones((4, 4, 1), np.uint8))
     result, reference = aligner([big]), aligner([scene(faces[0])])
     assert result.status == [FOUND]
     assert result.landmarks[0] / 4 == pytest.approx(reference.landmarks[0], abs=6)
-    # Blocks of four equal pixels, as only the original has them; from a searched copy they would come blurred.
+    # The original has blocks of 4×4 equal pixels; the shrunk copy would give a blurred crop.
     assert result.crops[RECOGNITION].std() > 0.9 * reference.crops[RECOGNITION].std()
 
 
-def test_settings_name_what_decides_a_crop_and_not_the_device():
+def test_aligner_settings_hold_what_affects_crops_but_not_device():
     settings = Aligner(AlignerConfig(device="cpu"), [LIVENESS, RECOGNITION]).settings
     assert settings == Aligner(AlignerConfig(batch_size=3), [RECOGNITION, LIVENESS]).settings
     assert settings != Aligner(AlignerConfig(pad=0.4), [RECOGNITION, LIVENESS]).settings

@@ -1,4 +1,4 @@
-"""The crop cache: by content, never half-written, never a crop of what could not be read."""
+"""The crop cache: keyed by content, atomic, and without crops of unreadable files."""
 
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -6,9 +6,13 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
+import kryptonite.detection.cache as cache_module
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import sha256_bytes
+from kryptonite.core.images import read_rgb
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
@@ -17,10 +21,10 @@ TEMPLATE = CropTemplate(16)
 
 
 class Counting:
-    """In the aligner's place: cuts the corner and counts what it was asked for."""
+    """Stands in for the aligner: cuts the corner of every image and counts the images."""
 
     def __init__(self):
-        self.asked, self.settings = 0, {"revision": 0}
+        self.asked, self.settings, self.templates = 0, {"revision": 0}, [TEMPLATE]
 
     def __call__(self, images):
         self.asked += len(images)
@@ -28,9 +32,9 @@ class Counting:
         count = len(images)
         return AlignedFaces(
             {TEMPLATE: crops},
-            np.zeros((count, 5, 2)),
-            np.ones((count, 4)),
-            np.full(count, 0.5),
+            np.zeros((count, 5, 2), np.float32),
+            np.ones((count, 4), np.float32),
+            np.full(count, 0.5, np.float32),
             [CENTRE_CROP] * count,
         )
 
@@ -44,7 +48,7 @@ def photos(tmp_path, save):
     ]
 
 
-def test_every_content_is_aligned_once(tmp_path, photos, save):
+def test_cache_ensure_aligns_every_content_once(tmp_path, photos, save):
     copy = tmp_path / "copy.png"
     shutil.copy(photos[0], copy)
     aligner = Counting()
@@ -57,9 +61,7 @@ def test_every_content_is_aligned_once(tmp_path, photos, save):
     assert again.asked == 0
 
 
-def test_crops_come_back_as_they_were_cut(tmp_path, photos):
-    from kryptonite.core.images import read_rgb
-
+def test_cache_read_batch_gives_crops_as_cut(tmp_path, photos):
     cache = FaceCache(tmp_path / "cache", Counting())
     rows = cache.ensure(photos)
     batch = cache.read_batch(list(rows["key"]), TEMPLATE)
@@ -68,7 +70,7 @@ def test_crops_come_back_as_they_were_cut(tmp_path, photos):
     assert cache.read_batch([], TEMPLATE).pixels.shape == (0, 16, 16, 3)
 
 
-def test_other_settings_are_other_entries(tmp_path, photos):
+def test_cache_keys_differ_when_aligner_settings_differ(tmp_path, photos):
     first, second = Counting(), Counting()
     second.settings = {"revision": 1}
     keys = FaceCache(tmp_path / "cache", first).ensure(photos)["key"]
@@ -77,7 +79,7 @@ def test_other_settings_are_other_entries(tmp_path, photos):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
-def test_what_cannot_be_read_is_a_row_without_a_crop(tmp_path, photos, content):
+def test_cache_ensure_gives_row_without_crop_when_file_is_unreadable(tmp_path, photos, content):
     bad = tmp_path / "bad.jpg"
     if content is not None:
         bad.write_bytes(content)
@@ -86,7 +88,7 @@ def test_what_cannot_be_read_is_a_row_without_a_crop(tmp_path, photos, content):
     assert rows["key"][1] == "" and rows[["x1", "y1"]].iloc[1].isna().all()
 
 
-def test_a_damaged_entry_is_made_again_and_a_deleted_one_is_named(tmp_path, photos):
+def test_cache_remakes_entry_when_damaged_and_names_it_when_deleted(tmp_path, photos):
     cache = FaceCache(tmp_path / "cache", Counting())
     rows = cache.ensure(photos)
     entry = next((tmp_path / "cache").rglob(f"{rows['key'][0]}.safetensors"))
@@ -104,7 +106,7 @@ def _fill(folder, photos):
     return FaceCache(folder, Counting()).ensure(photos, progress=False)
 
 
-def test_two_processes_at_once(tmp_path, photos):
+def test_cache_ensure_leaves_whole_entries_when_two_processes_write(tmp_path, photos):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         one, two = [
             job.result()
@@ -113,10 +115,10 @@ def test_two_processes_at_once(tmp_path, photos):
     assert one.equals(two)
     assert (
         len(list((tmp_path / "cache").rglob("*"))) == len({key[:2] for key in one["key"]}) + 5
-    )  # entries and folders, no litter
+    )  # entries and their folders, no temporary files left
 
 
-def test_a_real_face_through_the_real_aligner(tmp_path, faces, save):
+def test_cache_read_gives_what_the_real_aligner_cuts(tmp_path, faces, save):
     aligner = Aligner(AlignerConfig(device="cpu"), [CropTemplate(), CropTemplate(96, 0.2)])
     cache = FaceCache(tmp_path / "cache", aligner)
     rows = cache.ensure([str(save(tmp_path / "f.png", faces[0]))])
@@ -124,3 +126,107 @@ def test_a_real_face_through_the_real_aligner(tmp_path, faces, save):
         cache.read(rows["key"][0], CropTemplate(96, 0.2)),
         aligner([faces[0]]).crops[CropTemplate(96, 0.2)][0],
     )
+
+
+def contents_of(cache, photos):
+    return dict(cache.identify_content(photo) for photo in photos)
+
+
+def test_cache_load_gives_what_ensure_and_read_batch_give(tmp_path, photos):
+    ensured = FaceCache(tmp_path / "ensured", Counting())
+    rows = ensured.ensure(photos)
+    cache = FaceCache(tmp_path / "loaded", Counting())
+    contents = contents_of(cache, photos)
+    fresh, stored = cache.load(list(contents), contents), cache.load(list(contents), {})
+    assert cache.aligner.asked == 5
+    for faces in (fresh, stored):
+        assert faces.keys == rows["key"].tolist() and faces.status == rows["status"].tolist()
+        assert faces.confidence.dtype == faces.boxes.dtype == faces.landmarks.dtype == np.float32
+        assert faces.confidence.tolist() == rows["confidence"].tolist()
+        assert np.array_equal(faces.boxes, rows[["x1", "y1", "x2", "y2"]])
+        assert np.array_equal(faces.landmarks, ensured.read_landmarks(faces.keys))
+        assert np.array_equal(
+            faces.crops_for(TEMPLATE).pixels, ensured.read_batch(faces.keys, TEMPLATE).pixels
+        )
+    for key in contents:
+        name = f"{key[:2]}/{key}.safetensors"
+        assert (tmp_path / "loaded" / name).read_bytes() == (
+            tmp_path / "ensured" / name
+        ).read_bytes()
+
+
+def test_cache_load_keeps_order_and_opens_each_entry_once_when_some_are_stored(
+    tmp_path, photos, monkeypatch
+):
+    cache = FaceCache(tmp_path / "cache", Counting())
+    contents = contents_of(cache, photos)
+    keys = list(contents)
+    cache.ensure([photos[3], photos[1]])
+    assert [cache.has(key) for key in keys] == [False, True, False, True, False]
+    opened = []
+    monkeypatch.setattr(
+        cache_module,
+        "safe_open",
+        lambda file, **kwargs: opened.append(file.stem) or safe_open(file, **kwargs),
+    )
+    faces = cache.load(keys, {key: contents[key] for key in keys if not cache.has(key)})
+    assert faces.keys == keys and sorted(opened) == sorted([keys[1], keys[3]])
+    expected = np.stack([read_rgb(photo)[:16, :16] for photo in photos])
+    assert np.array_equal(faces.crops[TEMPLATE], expected)
+    assert all(cache.has(key) for key in keys) and cache.aligner.asked == 5
+
+
+def test_cache_load_aligns_missing_contents_together_in_order_of_keys(tmp_path, photos):
+    batches = []
+
+    class Recording(Counting):
+        def __call__(self, images):
+            batches.append(images)
+            return super().__call__(images)
+
+    cache = FaceCache(tmp_path / "cache", Recording())
+    contents = contents_of(cache, photos)
+    order = [list(contents)[row] for row in (4, 0, 3, 1, 2)]
+    cache.load(order, contents)
+    [batch] = batches
+    expected = [read_rgb(photos[row]) for row in (4, 0, 3, 1, 2)]
+    assert np.array_equal(np.stack(batch), np.stack(expected))
+
+
+def test_cache_load_omits_contents_when_they_cannot_be_decoded(tmp_path, photos):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not an image")
+    cache = FaceCache(tmp_path / "cache", Counting())
+    contents = contents_of(cache, [photos[0], str(bad), photos[1]])
+    keys = list(contents)
+    assert cache.load(keys, contents).keys == [keys[0], keys[2]] and not cache.has(keys[1])
+    nothing = cache.load([keys[1]], contents)
+    assert nothing.keys == nothing.status == [] and nothing.boxes.shape == (0, 4)
+    assert nothing.landmarks.shape == (0, 5, 2) and nothing.confidence.shape == (0,)
+    assert nothing.crops[TEMPLATE].shape == (0, 16, 16, 3)
+    assert nothing.crops[TEMPLATE].dtype == np.uint8
+
+
+def test_cache_load_rereads_an_entry_when_it_is_damaged(tmp_path, photos):
+    cache = FaceCache(tmp_path / "cache", Counting())
+    contents = contents_of(cache, photos)
+    keys = list(contents)
+    whole = cache.load(keys, contents)
+    entry = next((tmp_path / "cache").rglob(f"{keys[2]}.safetensors"))
+    entry.write_bytes(entry.read_bytes()[:-1])
+    with pytest.raises(DataError, match=rf"{keys[2]}.*damaged or gone"):
+        cache.load(keys, {})
+    asked = []
+    again = cache.load(keys, {}, lambda key: asked.append(key) or contents[key])
+    assert asked == [keys[2]] and again.keys == keys
+    assert np.array_equal(again.crops[TEMPLATE], whole.crops[TEMPLATE])
+    assert cache.load(keys, {}).keys == keys
+
+
+def test_cache_identify_content_is_empty_when_file_is_gone(tmp_path, photos):
+    cache = FaceCache(tmp_path / "cache", Counting())
+    assert cache.identify_content(str(tmp_path / "gone.png")) == ("", b"")
+    key, content = cache.identify_content(photos[0])
+    assert [key] == cache.identify(photos[:1])
+    assert content == (tmp_path / "0.png").read_bytes()
+    assert FaceCache.content_of(key) == sha256_bytes(content)[:40]

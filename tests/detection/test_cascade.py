@@ -1,4 +1,4 @@
-"""MTCNN's cascade against facenet-pytorch's own loop, and its crops against averaging one by one."""
+"""The cascade against facenet-pytorch's own loop, and its crops against averaging one by one."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def photos(faces, side=192):
 
 
 @pytest.mark.parametrize("min_face", [20, 40])
-def test_faces_are_those_of_facenet_pytorch(cascade, faces, min_face):
+def test_cascade_finds_same_faces_as_facenet_pytorch(cascade, faces, min_face):
     pictures, oracle = photos(faces), MTCNN(keep_all=True)
     with torch.inference_mode():
         boxes, points = detect_face(
@@ -47,7 +47,7 @@ def test_faces_are_those_of_facenet_pytorch(cascade, faces, min_face):
         )
 
 
-def test_an_image_without_a_face_stays_in_its_place(cascade, faces):
+def test_cascade_gives_empty_row_when_image_has_no_face(cascade, faces):
     pictures = photos(faces[:3])
     pictures[1] = 0
     found = cascade(pictures, 40)
@@ -56,14 +56,14 @@ def test_an_image_without_a_face_stays_in_its_place(cascade, faces):
     assert [(box.shape, point.shape) for box, point in nothing] == [((0, 5), (0, 5, 2))] * 2
 
 
-def test_images_smaller_than_the_smallest_face_have_none(cascade, faces):
+def test_cascade_finds_nothing_when_images_are_smaller_than_min_face(cascade, faces):
     found = cascade(photos(faces[:2]), 200)
     assert [(box.shape, point.shape) for box, point in found] == [((0, 5), (0, 5, 2))] * 2
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 24]))
-def test_crops_are_averages_of_their_boxes(seed, side):
+def test_sum_tables_crops_are_averages_of_their_boxes(seed, side):
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (3, 37, 50, 3), np.uint8)
     boxes = torch.from_numpy(

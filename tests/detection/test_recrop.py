@@ -1,4 +1,4 @@
-"""A crop cut from another crop is the one cut from the photo, but for being sampled twice."""
+"""A crop of a crop equals the crop of the photo, up to the second resampling."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from kryptonite.detection.warp import template_points
 WIDE, NARROW = CropTemplate(224, 0.2), CropTemplate(112, 0.0)
 
 
-def test_landmarks_land_where_the_template_says():
+def test_recrop_matrix_maps_template_to_template():
     matrix = recrop_matrix(WIDE, NARROW)
     moved = template_points(WIDE) @ matrix[:, :2].T + matrix[:, 2]
     assert np.allclose(moved, template_points(NARROW), atol=1e-3)
     assert np.allclose(matrix[:, :2], matrix[0, 0] * np.eye(2), atol=1e-6)  # no rotation
 
 
-def test_recropping_shows_what_cropping_shows(faces):
+def test_recrop_shows_what_crop_of_photo_shows(faces):
     aligned = Aligner(AlignerConfig(device="cpu"), [WIDE, NARROW])(faces[:3])
     again = recrop(aligned.crops_for(WIDE), NARROW)
     assert (
@@ -31,7 +31,7 @@ def test_recropping_shows_what_cropping_shows(faces):
     assert difference.mean() < 0.5 * misplaced.mean()
 
 
-def test_the_same_template_is_left_alone_and_nothing_stays_nothing():
+def test_recrop_keeps_crops_when_template_is_the_same_and_accepts_empty_batch():
     crops = Crops(np.zeros((2, 112, 112, 3), np.uint8), NARROW)
     assert recrop(crops, NARROW) is crops
     assert recrop(Crops(np.zeros((0, 224, 224, 3), np.uint8), WIDE), NARROW).pixels.shape == (
@@ -42,6 +42,6 @@ def test_the_same_template_is_left_alone_and_nothing_stays_nothing():
     )
 
 
-def test_the_widest_template_holds_all_others():
+def test_widest_picks_widest_margin_then_largest_size():
     assert widest([NARROW, WIDE]) == WIDE
     assert widest([CropTemplate(112, 0.0), CropTemplate(224, 0.0)]) == CropTemplate(224, 0.0)

@@ -1,4 +1,4 @@
-"""The cure: one size and one encoder for all, invisible to whoever asks where the face is."""
+"""Common size and compression: same for all photos, and invisible in reported positions."""
 
 import cv2
 import numpy as np
@@ -16,11 +16,11 @@ TEMPLATE = CropTemplate(112)
 
 
 @pytest.fixture(scope="module")
-def cured():
+def uniform_aligner():
     return Aligner(AlignerConfig(device="cpu", common_side=144, common_quality=70), [TEMPLATE])
 
 
-def test_off_it_gives_the_very_photo(faces):
+def test_make_uniform_returns_same_photo_when_off(faces):
     assert make_uniform(faces[0], 0, 0) is faces[0]
 
 
@@ -28,13 +28,13 @@ def test_off_it_gives_the_very_photo(faces):
     ("height", "width", "expected"),
     [(200, 100, (80, 40)), (30, 60, (40, 80)), (80, 80, (80, 80)), (1, 4000, (1, 80))],
 )
-def test_the_longer_side_is_common_and_the_shape_kept(height, width, expected):
+def test_make_uniform_sets_longer_side_and_keeps_aspect_ratio(height, width, expected):
     photo = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     assert make_uniform(photo, 80, 0).shape == (*expected, 3)
     assert make_uniform(photo, 80, 75).shape == (*expected, 3)
 
 
-def test_the_encoder_is_the_one_the_quality_names(faces, tmp_path):
+def test_make_uniform_equals_jpeg_of_given_quality(faces, tmp_path):
     from PIL import Image
 
     path = tmp_path / "a.jpg"
@@ -42,8 +42,8 @@ def test_the_encoder_is_the_one_the_quality_names(faces, tmp_path):
     assert np.array_equal(make_uniform(faces[0], 0, 60), decode_rgb(path.read_bytes(), "a.jpg"))
 
 
-def test_what_was_compressed_before_and_what_was_not_come_out_much_alike(faces):
-    """Blocks of 8×8 pixels, whose rims are the easiest trace of compression, tell two files apart before and not after."""
+def test_make_uniform_reduces_blockiness_gap_between_compressed_and_uncompressed(faces):
+    """The edges of 8×8 blocks, the easiest trace of compression, give files away before only."""
 
     def blockiness(photo):
         steps = np.abs(np.diff(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(float), axis=1)).mean(
@@ -65,32 +65,31 @@ def test_what_was_compressed_before_and_what_was_not_come_out_much_alike(faces):
     )
 
 
-def test_boxes_and_landmarks_are_in_pixels_of_the_photo(cured, faces):
-    tall = cv2.resize(
-        faces[0], (320, 480), interpolation=cv2.INTER_CUBIC
-    )  # twice as wide, three times as high
+def test_aligner_reports_pixels_of_photo_when_common_size_is_set(uniform_aligner, faces):
+    # Twice as wide, three times as high.
+    tall = cv2.resize(faces[0], (320, 480), interpolation=cv2.INTER_CUBIC)
     blank = np.zeros((90, 300, 3), np.uint8)
     plain = Aligner(AlignerConfig(device="cpu"), [TEMPLATE])
     for photo in (cv2.resize(faces[0], (480, 480), interpolation=cv2.INTER_CUBIC), tall):
-        found, expected = cured([photo]), plain([photo])
+        found, expected = uniform_aligner([photo]), plain([photo])
         assert found.status[0] != CENTRE_CROP
-        assert (
-            np.abs(found.landmarks - expected.landmarks).max() < 12
-        )  # of 480; the search sees a smaller photo
+        # Within 12 of 480 pixels: the search runs on a smaller photo.
+        assert np.abs(found.landmarks - expected.landmarks).max() < 12
         assert np.abs(found.boxes - expected.boxes).max() < 40
-    missed = cured([blank])
+    missed = uniform_aligner([blank])
     assert missed.boxes[0] == pytest.approx([105, 0, 195, 90], abs=2)
     assert missed.landmarks[0] == pytest.approx(plain([blank]).landmarks[0], abs=2)
 
 
-def test_crops_are_cut_from_the_uniform_photo(cured, faces):
+def test_aligner_cuts_crops_from_uniform_photo(uniform_aligner, faces):
     plain = Aligner(AlignerConfig(device="cpu"), [TEMPLATE])
     assert np.array_equal(
-        cured([faces[1]]).crops[TEMPLATE], plain([make_uniform(faces[1], 144, 70)]).crops[TEMPLATE]
+        uniform_aligner([faces[1]]).crops[TEMPLATE],
+        plain([make_uniform(faces[1], 144, 70)]).crops[TEMPLATE],
     )
 
 
-def test_settings_and_so_cache_keys_change_only_when_it_is_on(tmp_path, faces, save):
+def test_aligner_settings_and_cache_keys_change_only_when_common_is_on(tmp_path, faces, save):
     def aligner(**fields):
         return Aligner(AlignerConfig(device="cpu", **fields), [TEMPLATE])
 
@@ -127,6 +126,6 @@ def test_settings_and_so_cache_keys_change_only_when_it_is_on(tmp_path, faces, s
 @pytest.mark.parametrize(
     "fields", [{"common_side": -1}, {"common_quality": -1}, {"common_quality": 101}]
 )
-def test_what_cannot_be_is_refused_before_any_photo(fields):
+def test_aligner_refuses_common_settings_when_out_of_range(fields):
     with pytest.raises(ConfigError, match="common_side"):
         Aligner(AlignerConfig(device="cpu", **fields), [TEMPLATE])

@@ -11,14 +11,14 @@ from kryptonite.detection.warp import ARCFACE_112, estimate_similarity, template
 
 
 @given(st.floats(-3, 3), st.floats(0.05, 20), st.floats(-500, 500), st.floats(-500, 500))
-def test_a_known_similarity_is_recovered(angle, scale, x, y):
+def test_estimate_similarity_recovers_known_transform(angle, scale, x, y):
     rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = ARCFACE_112 @ rotation.T + [x, y]
     matrix = estimate_similarity(ARCFACE_112, moved)
     assert matrix == pytest.approx(np.hstack([rotation, [[x], [y]]]), abs=1e-3)
 
 
-def test_noisy_landmarks_give_the_least_squares_similarity():
+def test_estimate_similarity_is_least_squares_when_landmarks_are_noisy():
     noisy = ARCFACE_112 * 1.7 + 20 + np.random.default_rng(0).normal(0, 3, (5, 2))
     # A similarity is linear in (a, b, x, y): u = a·x − b·y + tx, v = b·x + a·y + ty.
     rows = np.concatenate([[[x, -y, 1, 0], [y, x, 0, 1]] for x, y in noisy])
@@ -28,19 +28,19 @@ def test_noisy_landmarks_give_the_least_squares_similarity():
     )
 
 
-def test_mirrored_landmarks_never_give_a_reflection():
+def test_estimate_similarity_is_no_reflection_when_landmarks_are_mirrored():
     matrix = estimate_similarity(ARCFACE_112 * [-1, 1], ARCFACE_112)
     assert np.linalg.det(matrix[:, :2]) > 0
 
 
-def test_a_margin_pulls_the_points_in_and_keeps_their_shape():
+def test_template_points_move_inward_when_margin_grows():
     plain, wide = template_points(CropTemplate(112)), template_points(CropTemplate(224, 0.5))
     assert plain == pytest.approx(ARCFACE_112)
-    # 112 pixels with half a side added on each side make 224: the points keep their distances and move by 56.
+    # 112 pixels plus half a side on each side make 224: the points move by 56 pixels, unscaled.
     assert wide == pytest.approx(ARCFACE_112 + 56)
 
 
-def test_both_crops_show_the_same_place():
+def test_warp_shows_landmark_at_template_point_in_every_crop():
     image = np.zeros((200, 200, 3), np.uint8)
     points = ARCFACE_112 * 0.8 + 40
     cv2.circle(image, tuple(int(v) for v in points[2].round()), 4, (255, 255, 255), -1)
@@ -50,7 +50,7 @@ def test_both_crops_show_the_same_place():
         assert [columns.mean(), rows.mean()] == pytest.approx(template_points(template)[2], abs=1)
 
 
-def test_without_shrinking_it_is_opencvs_warp():
+def test_warp_equals_opencv_when_photo_is_not_shrunk():
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     matrix = np.array([[0.9, -0.2, 5], [0.2, 0.9, -3]])
     assert np.array_equal(
@@ -59,14 +59,15 @@ def test_without_shrinking_it_is_opencvs_warp():
     )
 
 
-def test_a_far_finer_photo_is_averaged_not_aliased():
-    # A one-pixel chessboard is grey at a sixteenth of its size; bilinear sampling alone picks single squares.
+def test_warp_averages_when_photo_is_much_finer():
+    # At a sixteenth of its size a one-pixel chessboard is grey; bilinear sampling alone would pick
+    # single squares.
     board = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
     crop = warp(board, np.array([[1 / 16, 0, 0], [0, 1 / 16, 0]]), 30)
     assert crop.min() > 100 and crop.max() < 155
 
 
-def test_shrinking_first_does_not_move_the_picture():
+def test_warp_keeps_position_when_it_shrinks_first():
     ramp = np.tile(np.arange(800, dtype=np.float32)[None, :, None] / 800 * 255, (800, 1, 3)).astype(
         np.uint8
     )

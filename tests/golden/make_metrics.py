@@ -1,4 +1,6 @@
-"""Made metrics.json: what other people's tools say of the same scores. Run once, in an environment of its own:
+"""Made metrics.json: the metrics that other tools compute from the same scores.
+
+Run once, in an environment of its own:
 
 pip install "numpy<2" scikit-learn==1.7.2 pyeer==0.5.6 bob.measure==6.1.1 a_dcf==0.0.4
 python tests/golden/make_metrics.py
@@ -19,7 +21,7 @@ from pyeer.eer_info import get_eer_stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-np.float = float  # a_dcf 0.0.4 was written for a numpy that had it
+np.float = float  # a_dcf 0.0.4 uses this alias, which numpy has removed
 
 
 def oracle(same, different, synthetic):

@@ -1,135 +1,177 @@
-"""Looking at images: each content once, in shares; what was seen is found again, and never that of other weights."""
+"""Feature extraction: each content once, in shards, cached per networks."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import kryptonite.inference.extractor as looks_module
 from kryptonite.core.errors import DataError
 from kryptonite.detection.faces import UNREADABLE
+from kryptonite.inference import extractor as extractor_module
 from kryptonite.inference.extractor import ImageFeatures, Shard
-from kryptonite.inference.pipeline import Pipeline
+from kryptonite.runs.load import load
 
 
 @pytest.fixture
 def photos(tmp_path, faces, save, monkeypatch):
-    """Eight photos, one of them under two names, one that is not there, one that is no image; shares of three."""
-    monkeypatch.setattr(looks_module, "SHARE", 3)
+    """Eight photos, one of them under two names, a missing file, and one that is not an image.
+
+    A shard holds three.
+    """
+    monkeypatch.setattr(extractor_module, "SHARD", 3)
     paths = [str(save(tmp_path / "photos" / f"{n}.png", face)) for n, face in enumerate(faces)]
     shutil.copy(paths[0], tmp_path / "photos/again.png")
     (tmp_path / "photos/broken.png").write_bytes(b"no image")
-    return [
-        *paths[:4],
-        str(tmp_path / "photos/again.png"),
-        "/nowhere.png",
-        str(tmp_path / "photos/broken.png"),
-        *paths[4:],
-        paths[2],
-    ]
+    again, broken = (str(tmp_path / "photos" / name) for name in ("again.png", "broken.png"))
+    return [*paths[:4], again, "/nowhere.png", broken, *paths[4:], paths[2]]
 
 
-def same(one, other):
-    assert one.keys.tolist() == other.keys.tolist() and one.status.tolist() == other.status.tolist()
-    for name in ("boxes", "embeddings", "log_odds"):
-        assert np.array_equal(getattr(one, name), getattr(other, name))
-    assert np.array_equal(one.perception.pooled, other.perception.pooled) and np.array_equal(
-        one.perception.cells, other.perception.cells
-    )
-    assert one.perception.channels == other.perception.channels
+def assert_same(one: ImageFeatures, other: ImageFeatures) -> None:
+    for name in ("keys", "status", "boxes", "embeddings", "log_odds"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    for name in ("embeddings", "pooled", "cells"):
+        assert np.array_equal(getattr(one.maps, name), getattr(other.maps, name)), name
+    assert one.maps.channels == other.maps.channels
 
 
-def test_rows_lead_from_paths_to_what_was_seen(pipeline, photos):
-    looks = pipeline.eyes.look(photos)
-    rows = looks.rows(photos)
-    assert looks.paths.tolist() == photos[:-1] and len(looks.seen.keys) == 8
+def cached(folder):
+    """Files of cached features."""
+    return list((folder / "cache/sights").rglob("*.safetensors"))
+
+
+def test_extract_maps_paths_to_rows_of_features(pipeline, photos):
+    extractor = pipeline.extractor
+    table = extractor.extract(photos)
+    features, rows = table.features, table.rows(photos)
+    assert table.paths.tolist() == photos[:-1] and len(features.keys) == 8
     assert rows[[5, 6]].tolist() == [-1, -1] and rows[4] == rows[0] and rows[-1] == rows[2]
-    assert looks.seen.keys[rows[:5]].tolist() == pipeline.cache.identify(photos[:5])
-    faces = pipeline.cache.ensure(photos)
-    assert (
-        looks.seen.status[rows[rows >= 0]].tolist()
-        == faces.loc[faces["status"] != UNREADABLE, "status"].tolist()
-    )
-    alone = pipeline.recogniser.embed(
-        pipeline.cache.read_batch([looks.seen.keys[rows[9]]], pipeline.recogniser.spec.template)
-    )
-    assert looks.seen.embeddings[rows[9]] == pytest.approx(alone[0], abs=1e-5)
+    assert features.keys[rows[:5]].tolist() == extractor.cache.identify(photos[:5])
+    faces = extractor.cache.ensure(photos)
+    known = faces.loc[faces["status"] != UNREADABLE, "status"].tolist()
+    assert features.status[rows[rows >= 0]].tolist() == known
+    template = extractor.recogniser.spec.template
+    crops = extractor.cache.read_batch([features.keys[rows[9]]], template)
+    expected = extractor.recogniser.embed(crops)[0]
+    assert features.embeddings[rows[9]] == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_was_seen_is_found_again_without_a_network(
+def test_extract_reads_and_hashes_each_file_once(pipeline, photos, monkeypatch):
+    read = []
+    identify = type(pipeline.extractor.cache).identify_content
+    monkeypatch.setattr(
+        type(pipeline.extractor.cache),
+        "identify_content",
+        lambda cache, path: read.append(path) or identify(cache, path),
+    )
+    pipeline.extractor.extract(photos)
+    assert sorted(read) == sorted(photos[:-1])
+
+
+def test_extract_uses_no_network_when_features_are_cached(
     pipeline, run, photos, tmp_path, monkeypatch
 ):
-    first = pipeline.eyes.look(photos)
-    again = Pipeline.load(run, tmp_path / "cache", "cpu")
+    first = pipeline.extractor.extract(photos)
+    again = load(run, tmp_path / "cache", "cpu").extractor
     for part, call in (
         (again.recogniser, "outputs"),
         (again.detector, "outputs"),
-        (again.cache, "ensure"),
+        (again.cache, "load"),
     ):
-        monkeypatch.setattr(part, call, lambda *_, **__: pytest.fail("looked again"))
-    second = again.eyes.look(photos)
-    same(first.seen, second.seen)
+        monkeypatch.setattr(part, call, lambda *_, **__: pytest.fail("extracted again"))
+    second = again.extract(photos)
+    assert_same(first.features, second.features)
     assert np.array_equal(first.content, second.content)
 
 
-def test_damaged_sights_are_seen_anew_and_a_longer_list_keeps_its_start(pipeline, photos, tmp_path):
-    first = pipeline.eyes.look(photos)
-    files = {file: file.read_bytes() for file in (tmp_path / "cache/sights").rglob("*.safetensors")}
+def test_extract_repairs_damaged_features_and_keeps_the_shards_of_a_longer_list(
+    pipeline, photos, tmp_path
+):
+    first = pipeline.extractor.extract(photos)
+    files = {file: file.read_bytes() for file in cached(tmp_path)}
     assert len(files) == 3  # of nine readable or broken contents
     for file, content in files.items():
         file.write_bytes(content[: len(content) // 2])
-    same(first.seen, pipeline.eyes.look(photos).seen)
+    assert_same(first.features, pipeline.extractor.extract(photos).features)
     assert {file: file.read_bytes() for file in files} == files
     stamps = {file: file.stat().st_mtime_ns for file in files}
-    pipeline.eyes.look([*photos, __file__])  # which is no image
-    assert len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 4 and stamps == {
-        f: f.stat().st_mtime_ns for f in files
-    }
+    pipeline.extractor.extract([*photos, __file__])  # one more content, not an image
+    assert len(cached(tmp_path)) == 4
+    assert stamps == {file: file.stat().st_mtime_ns for file in files}
 
 
 @pytest.mark.parametrize("name", ["log_odds", "keys"])
-def test_sights_that_lack_something_are_seen_anew(pipeline, photos, tmp_path, name):
-    first = pipeline.eyes.look(photos)
-    for file in (tmp_path / "cache/sights").rglob("*.safetensors"):
+def test_extract_repairs_features_when_a_tensor_is_missing(pipeline, photos, tmp_path, name):
+    first = pipeline.extractor.extract(photos)
+    for file in cached(tmp_path):
         tensors = load_file(file)
         tensors["other"] = tensors.pop(name)
         if name == "keys":
             tensors["keys"] = np.zeros_like(tensors.pop("other"))
         save_file(tensors, file)
-    same(first.seen, pipeline.eyes.look(photos).seen)
+    assert_same(first.features, pipeline.extractor.extract(photos).features)
 
 
-def test_a_machine_without_the_data_says_so(pipeline, photos):
+def test_extract_shard_names_the_file_when_it_is_not_on_this_machine(pipeline, photos):
     with pytest.raises(DataError, match=r"/nowhere\.png: .* not on this machine"):
-        pipeline.eyes.share(Shard([photos[0], "/nowhere.png"], ["here", "gone"]))
+        shard = Shard([photos[0], "/nowhere.png"], ["here", "gone"], {"here": b"no image"})
+        pipeline.extractor.extract_shard(shard)
     with pytest.raises(KeyError, match=r"/elsewhere\.png"):
-        pipeline.eyes.look(photos).rows([photos[0], "/elsewhere.png"])
+        pipeline.extractor.extract(photos).rows([photos[0], "/elsewhere.png"])
 
 
-def test_the_same_weights_for_other_input_look_for_themselves(pipeline, run, photos, tmp_path):
-    before = pipeline.eyes.look(photos).seen.embeddings
+def test_extract_shard_refuses_a_file_when_it_has_changed(pipeline, photos):
+    with pytest.raises(DataError, match=r"0\.png: changed while it was being read"):
+        pipeline.extractor.extract_shard(Shard(photos[:1], ["another key"], {}))
+
+
+def test_extract_shard_reads_files_when_contents_were_not_handed_over(pipeline, photos, tmp_path):
+    """As a worker of a cluster does."""
+    first = pipeline.extractor.extract(photos[:3])
+    shutil.rmtree(tmp_path / "cache")
+    shard = Shard(photos[:3], first.features.keys.tolist(), {})
+    assert_same(first.features, pipeline.extractor.extract_shard(shard))
+
+
+def test_extract_ignores_cached_features_when_the_input_contract_differs(
+    pipeline, run, photos, tmp_path
+):
+    before = pipeline.extractor.extract(photos).features.embeddings
     described = json.loads((run / "recognition/model.json").read_text())
     described["input"]["colour"] = "BGR"
     (run / "recognition/model.json").write_text(json.dumps(described))
-    after = Pipeline.load(run, tmp_path / "cache", "cpu").eyes.look(photos).seen.embeddings
-    assert np.abs(after - before).max() > 1e-3
+    other = load(run, tmp_path / "cache", "cpu").extractor
+    assert np.abs(other.extract(photos).features.embeddings - before).max() > 1e-3
 
 
-def test_other_weights_look_for_themselves(pipeline, run, photos, tmp_path):
-    before = pipeline.eyes.look(photos).seen.log_odds
-    detector = pipeline.detector
+def test_extract_ignores_cached_features_when_the_weights_differ(pipeline, run, photos, tmp_path):
+    before = pipeline.extractor.extract(photos).features.log_odds
+    detector = pipeline.extractor.detector
     for parameter in detector.network.parameters():
         parameter.data.add_(0.05)
     detector.save(run / "liveness")
-    after = Pipeline.load(run, tmp_path / "cache", "cpu").eyes.look(photos).seen.log_odds
-    assert np.abs(after - before).min() > 0
+    other = load(run, tmp_path / "cache", "cpu").extractor
+    assert np.abs(other.extract(photos).features.log_odds - before).min() > 0
 
 
-def test_sights_survive_packing_even_when_there_are_none(pipeline, photos):
-    seen = pipeline.eyes.look(photos).seen
-    same(ImageFeatures.unpacked(seen.packed()), seen)
-    none = pipeline.eyes.look(["/nowhere.png"]).seen
+def test_image_features_survive_encoding_even_when_empty(pipeline, photos):
+    features = pipeline.extractor.extract(photos).features
+    assert_same(ImageFeatures.from_bytes(features.to_bytes()), features)
+    none = pipeline.extractor.extract(["/nowhere.png"]).features
     assert none.embeddings.shape == (0, 16) and len(none.keys) == 0
-    same(ImageFeatures.unpacked(none.packed()), none)
+    assert_same(ImageFeatures.from_bytes(none.to_bytes()), none)
+
+
+def test_extractor_asks_its_executor_for_shards_in_order(pipeline, photos):
+    local, asked = pipeline.extractor, []
+
+    def executor(shards):
+        for shard in shards:
+            asked.append((len(shard.paths), shard.contents))
+            yield local.extract_shard(shard)
+
+    table = replace(local, executor=executor).extract(photos)
+    assert asked == [(3, {}), (3, {}), (3, {})]
+    assert_same(table.features, local.extract(photos).features)

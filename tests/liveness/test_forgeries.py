@@ -1,4 +1,4 @@
-"""Forgeries made on the fly: what they look like, what the loss takes them for, and that they repeat."""
+"""Forgeries made on the fly: their pixels, their class, and that they repeat."""
 
 import itertools
 
@@ -9,24 +9,21 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kryptonite.core.crops import CropTemplate, InputSpec
+from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.data.forgery import FORGERIES, face_mask, self_blend
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
 from kryptonite.liveness.config import LivenessConfig
-from kryptonite.liveness.forgeries import ForgedCrops, targets
+from kryptonite.liveness.forgeries import Draw, ForgedCrops, draw_forgeries
 from kryptonite.liveness.sampler import PairedBatches
-from kryptonite.liveness.train import DetectorModule, train_detector
-from kryptonite.nn.train.config import AugmentConfig, FitConfig
-from kryptonite.nn.weights import BackboneConfig
+from kryptonite.nn.train.datasets import CropDataset, collate
 
 TEMPLATE = CropTemplate(112, 0.2)
-POINTS = np.array(
-    [[58.0, 66], [102, 64], [80, 88], [62, 110], [100, 109]]
-)  # about where a generated face's landmarks lie
-PERSON = np.array(["ann", "ann", "bob", "bob"])
-SYNTHETIC = np.array([False, True, False, True])  # rows 0 and 2 are genuine
-ROWS = len(PERSON)
+# About where a generated face's landmarks lie.
+POINTS = np.array([[58.0, 66], [102, 64], [80, 88], [62, 110], [100, 109]])
+IDENTITY = np.array([0, 0, 1, 1])
+SYNTHETIC = np.array([False, True, False, True])  # rows 0 and 2 are bona fide
+ROWS = len(IDENTITY)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +32,20 @@ def crops(faces):
     return {str(row): warp(face, matrix, TEMPLATE.size) for row, face in enumerate(faces[:ROWS])}
 
 
+def dataset(crops, identity=IDENTITY):
+    images = pd.DataFrame({"key": list(crops), "identity": identity, "is_synthetic": SYNTHETIC})
+    return CropDataset(images, crops.__getitem__)
+
+
 @pytest.fixture
 def forged(crops):
     """Makes the data set of four crops with the given kinds of forgery."""
-    return lambda *kinds: ForgedCrops(
-        list(crops), crops.__getitem__, PERSON, SYNTHETIC, TEMPLATE, kinds
-    )
+    return lambda *kinds: ForgedCrops(dataset(crops), TEMPLATE, kinds)
+
+
+def forgery(row, number):
+    """A forgery of a row as the sampler draws it when its generator gives `number`."""
+    return Draw(row, row + ROWS * number)
 
 
 def change(a, b):
@@ -48,25 +53,22 @@ def change(a, b):
 
 
 @pytest.mark.parametrize("kind", FORGERIES)
-def test_a_forgery_differs_from_its_crop_inside_the_face_and_equals_it_at_the_rim(
-    kind, forged, crops
-):
+def test_forged_crops_change_the_face_and_keep_the_rim(kind, forged, crops):
     inside = face_mask(template_points(TEMPLATE), 112, 112, 0.7) > 0
     outside = face_mask(template_points(TEMPLATE), 112, 112, 1.6) == 0
-    around = crops[
-        "2" if kind == "face_swap" else "0"
-    ]  # a swap puts the face of row 0 into the only other person's crop
+    # A swap puts the face of row 0 into the only other person's crop.
+    around = crops["2" if kind == "face_swap" else "0"]
     differences = []
-    for draw in range(1, 9):
-        pixels = forged(kind).pixels(ROWS * draw)
+    for number in range(1, 9):
+        pixels = forged(kind).forge(forgery(0, number))
         assert pixels.shape == (112, 112, 3) and pixels.dtype == np.uint8
         differences.append(change(pixels, around)[inside].mean())
         assert change(pixels, around)[outside].mean() < 0.3
     assert min(differences) > 0.5 and np.mean(differences) > 2
 
 
-def test_a_swap_shows_its_own_person_in_anothers_crop(forged, crops):
-    pixels = forged("face_swap").pixels(ROWS + 0)
+def test_forged_crops_show_the_rows_person_in_another_crop_when_swapping(forged, crops):
+    pixels = forged("face_swap").forge(forgery(0, 1))
     inside = face_mask(template_points(TEMPLATE), 112, 112, 0.7) > 0
 
     def likeness(other):
@@ -75,24 +77,42 @@ def test_a_swap_shows_its_own_person_in_anothers_crop(forged, crops):
     assert likeness("0") > likeness("2")
 
 
-def test_a_row_is_read_as_it_is(forged, crops):
-    for row in range(ROWS):
-        pixels, number = forged("self_blend")[row]
-        assert number == row and np.array_equal(pixels.permute(1, 2, 0).numpy(), crops[str(row)])
+@pytest.mark.parametrize("row", range(ROWS))
+def test_forged_crops_return_crop_with_its_labels_when_draw_has_no_seed(row, forged, crops):
+    sample = forged("self_blend")[Draw(row)]
+    assert np.array_equal(sample.crop.permute(1, 2, 0).numpy(), crops[str(row)])
+    assert sample[1:] == (IDENTITY[row], SYNTHETIC[row], row)
 
 
-def test_a_number_always_gives_the_same_forgery_and_another_number_another(forged):
+@pytest.mark.parametrize("number", [1, 9, 2**31 - 1])
+@pytest.mark.parametrize("row", range(ROWS))
+def test_forged_crops_label_forgery_synthetic_whatever_its_source(row, number, forged):
+    data, draw = forged("self_blend"), forgery(row, number)
+    sample = data[draw]
+    assert np.array_equal(sample.crop.permute(1, 2, 0).numpy(), data.forge(draw))
+    assert sample[1:] == (IDENTITY[row], True, row)
+
+
+def test_draw_forgeries_takes_one_number_per_source_from_the_generator():
+    sources = np.array([0, 2, 2, 3])
+    draws = draw_forgeries(sources, ROWS, np.random.default_rng(5))
+    numbers = np.random.default_rng(5).integers(1, 2**31, 4)
+    assert draws == [forgery(*pair) for pair in zip(sources, numbers, strict=True)]
+    assert len({draw.forgery_seed for draw in draws}) == 4
+
+
+def test_forged_crops_repeat_forgery_by_seed_and_differ_between_seeds(forged):
     first, again = forged("self_blend", "resynthesis"), forged("self_blend", "resynthesis")
-    numbers = [2 + ROWS * draw for draw in range(1, 13)]
+    draws = [forgery(2, number) for number in range(1, 13)]
     once, twice = (
-        [first.pixels(number) for number in numbers],
-        [again.pixels(number) for number in reversed(numbers)][::-1],
+        [first.forge(draw) for draw in draws],
+        [again.forge(draw) for draw in reversed(draws)][::-1],
     )
     assert all(np.array_equal(a, b) for a, b in zip(once, twice, strict=True))
     assert all(not np.array_equal(a, b) for a, b in itertools.combinations(once, 2))
 
 
-def test_all_kinds_asked_for_come_up(crops, monkeypatch):
+def test_forged_crops_make_every_kind_wanted(crops, monkeypatch):
     made = []
     for name in ("self_blend", "face_swap", "resynthesise"):
         monkeypatch.setattr(
@@ -100,22 +120,20 @@ def test_all_kinds_asked_for_come_up(crops, monkeypatch):
             lambda photo, *rest, name=name, **named: made.append(name) or photo,
         )
 
-    def kinds(*asked):
+    def kinds(*wanted):
         made.clear()
-        data = ForgedCrops(list(crops), crops.__getitem__, PERSON, SYNTHETIC, TEMPLATE, asked)
-        for draw in range(1, 31):
-            data.pixels(ROWS * draw)
+        data = ForgedCrops(dataset(crops), TEMPLATE, wanted)
+        for number in range(1, 31):
+            data.forge(forgery(0, number))
         return set(made)
 
     assert kinds(*FORGERIES) == {"self_blend", "face_swap", "resynthesise"}
-    assert (
-        kinds("self_blend") == {"self_blend"}
-        and kinds("resynthesis") == {"resynthesise"}
-        and kinds("face_swap") == {"face_swap"}
-    )
+    assert kinds("self_blend") == {"self_blend"}
+    assert kinds("resynthesis") == {"resynthesise"}
+    assert kinds("face_swap") == {"face_swap"}
 
 
-def test_self_blending_spans_slight_and_plain_tints(forged, crops, monkeypatch):
+def test_forged_crops_span_slight_and_plain_tints_when_self_blending(forged, crops, monkeypatch):
     inside = face_mask(template_points(TEMPLATE), 112, 112, 0.6) > 0
 
     def tint(colour):
@@ -128,14 +146,14 @@ def test_self_blending_spans_slight_and_plain_tints(forged, crops, monkeypatch):
         )
 
     assert tint(0.0) < 2 < tint(0.5) < tint(1.0)
-    asked = []
+    used = []
     monkeypatch.setattr(
         "kryptonite.liveness.forgeries.self_blend",
-        lambda photo, *_, colour: asked.append(colour) or photo,
+        lambda photo, *_, colour: used.append(colour) or photo,
     )
-    for draw in range(1, 41):
-        forged("self_blend").pixels(ROWS * draw)
-    assert 0 <= min(asked) < 0.2 and 0.8 < max(asked) <= 1
+    for number in range(1, 41):
+        forged("self_blend").forge(forgery(0, number))
+    assert 0 <= min(used) < 0.2 and 0.8 < max(used) <= 1
 
 
 @pytest.mark.parametrize(
@@ -147,142 +165,38 @@ def test_self_blending_spans_slight_and_plain_tints(forged, crops, monkeypatch):
         ({"forgeries": -0.1}, r"0\.\.1"),
     ],
 )
-def test_what_cannot_be_is_told_by_the_configuration(settings, message):
+def test_liveness_config_raises_config_error_when_a_value_is_impossible(settings, message):
     with pytest.raises(ConfigError, match=message):
         LivenessConfig(**settings)
 
 
-def test_a_swap_needs_another_person(crops):
+def test_forged_crops_raise_data_error_when_a_swap_has_nobody_else(crops):
     with pytest.raises(DataError, match="two training identities"):
-        ForgedCrops(
-            list(crops),
-            crops.__getitem__,
-            np.array(["ann"] * 4),
-            SYNTHETIC,
-            TEMPLATE,
-            ["face_swap"],
-        )
+        ForgedCrops(dataset(crops, np.zeros(ROWS, int)), TEMPLATE, ["face_swap"])
 
 
-def test_reading_processes_make_the_same_pixels(forged):
-    # OpenCV's own threads have run in this process by then, which a forked reader must survive.
+def test_forged_crops_are_the_same_when_worker_processes_read(forged):
+    # OpenCV's own threads have run in this process before, which a forked worker must survive.
     cv2.GaussianBlur(np.zeros((1500, 1500, 3), np.uint8), (0, 0), 3)
-    seen = []
+    runs = []
     for workers in (0, 2):
-        batches = PairedBatches(PERSON, SYNTHETIC, 2, 0, forgeries=1.0)
+        batches = PairedBatches(IDENTITY, SYNTHETIC, 2, 0, forgeries=1.0)
         loader = DataLoader(
             forged(*FORGERIES),
             batch_sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
+            collate_fn=collate,
         )
         epochs = []
         for epoch in range(3):
             batches.set_epoch(epoch)
-            epochs.append([(pixels, numbers.tolist()) for pixels, numbers in loader])
-        seen.append(epochs)
-    for alone, shared in zip(*seen, strict=True):
-        assert all(
-            a[1] == b[1] and torch.equal(a[0], b[0]) for a, b in zip(alone, shared, strict=True)
-        )
-    assert seen[0][0][0][1] != seen[0][1][0][1]  # a new epoch, new forgeries
-
-
-def test_a_forgery_is_synthetic_whatever_it_is_made_of():
-    numbers = torch.tensor([0, 1, 2, 3, ROWS, ROWS + 2, 9 * ROWS + 1, ROWS * 2**31 + 2])
-    assert targets(numbers, torch.tensor(SYNTHETIC, dtype=torch.float32)).tolist() == [
-        0,
-        1,
-        0,
-        1,
-        1,
-        1,
-        1,
-        1,
-    ]
-
-
-class Certain(torch.nn.Module):
-    """Takes every crop for synthetic, with log-odds of 5."""
-
-    def __init__(self):
-        super().__init__()
-        self.bias = torch.nn.Parameter(torch.tensor(5.0))
-
-    def forward(self, images):
-        return self.bias.expand(len(images), 1)
-
-
-def test_the_loss_takes_forgeries_for_synthetic(monkeypatch):
-    network = Certain()
-    module = DetectorModule(
-        LivenessConfig(augment=AugmentConfig(0, 0, 0, 0, 0)),
-        network,
-        InputSpec(CropTemplate(32)),
-        SYNTHETIC,
-        SYNTHETIC,
+            epochs.append(list(loader))
+        runs.append(epochs)
+    for alone, parallel in zip(*runs, strict=True):
+        for a, b in zip(alone, parallel, strict=True):
+            assert all(torch.equal(part, other) for part, other in zip(a, b, strict=True))
+    first, second = (
+        {crop.numpy().tobytes() for crop in epoch[0].crop[1::2]} for epoch in runs[0][:2]
     )
-    monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    pixels = torch.zeros((2, 3, 32, 32), dtype=torch.uint8)
-
-    def step(*numbers):
-        network.zero_grad()
-        loss = module.training_step((pixels, torch.tensor(numbers)), 0)
-        loss.backward()
-        return float(loss.detach()), float(network.bias.grad)
-
-    right, wrong = np.log1p(np.exp(-5.0)), np.log1p(np.exp(5.0))
-    assert step(ROWS, ROWS + 2) == pytest.approx((right, -1 / (1 + np.exp(5))), rel=1e-3)
-    assert step(0, ROWS)[0] == pytest.approx((right + wrong) / 2, rel=1e-3)
-    assert step(0, 2) == pytest.approx((wrong, 1 / (1 + np.exp(-5))), rel=1e-3)
-
-
-@pytest.mark.parametrize("paired", [True, False])
-def test_training_deals_what_the_configuration_asks_for(paired, tmp_path, monkeypatch):
-    """With forgeries in all places no `k_` crop is read in training; without them every one is."""
-    generator = np.random.default_rng(0)
-    people = pd.DataFrame(
-        [(f"p{n}", f"{'kg'[genuine]}{n}", not genuine) for n in range(4) for genuine in (1, 0)]
-    )
-    people.columns = ["label", "key", "is_synthetic"]
-    noise = {key: generator.integers(0, 255, (32, 32, 3), dtype=np.uint8) for key in people["key"]}
-    val = people.assign(key="v" + people["key"])
-    beside, step = [], DetectorModule.training_step
-
-    def spy(module, batch, index):
-        beside.extend(batch[1].view(-1, 2).tolist())
-        return step(module, batch, index)
-
-    monkeypatch.setattr(DetectorModule, "training_step", spy)
-
-    def train(name, forgeries):
-        read, config = (
-            [],
-            LivenessConfig(
-                BackboneConfig("test_efficientnet", "scratch"),
-                CropTemplate(32, 0.2),
-                forgeries=forgeries,
-            ),
-        )
-        config.paired, config.pairs_per_batch, config.fit = (
-            paired,
-            4,
-            FitConfig(epochs=2, workers=0, accelerator="cpu"),
-        )
-        beside.clear()
-        train_detector(
-            config,
-            people,
-            val,
-            lambda key: read.append(key) or noise[key.removeprefix("v")],
-            tmp_path / name,
-            name,
-        )
-        return [key for key in read if not key.startswith("v")]
-
-    plain = train("plain", 0.0)
-    assert {key for key in plain if key[0] == "k"} == {"k0", "k1", "k2", "k3"} and len(beside) == 8
-    assert all(people["label"][a] == people["label"][b] for a, b in beside) == paired
-    assert not [key for key in train("forged", 1.0) if key[0] == "k"]
-    assert all(number >= len(people) for _, number in beside)
-    assert 0 < sum(key[0] == "k" for key in train("half", 0.5)) < 8
+    assert not first & second  # every epoch has forgeries of its own

@@ -1,4 +1,4 @@
-"""Error rates against hand-made values, naive loops, the platform's own formula, and other people's tools (tests/golden)."""
+"""Error rates against values by hand, naive loops, the platform's formula and other tools."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,6 @@ from sklearn.metrics import roc_curve
 
 from kryptonite.core.errors import MetricError
 from kryptonite.metrics.error_rates import (
-    cllr,
     detector_metrics,
     eer,
     eer_challenge,
@@ -21,18 +20,21 @@ from kryptonite.metrics.error_rates import (
     fmr_threshold,
     pair_metrics,
 )
+from kryptonite.metrics.kinds import KINDS
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8")
 )
 
-SCORES = arrays(
-    np.float64, st.integers(2, 40), elements=st.integers(-5, 5).map(float)
-)  # few values: many ties
+# Few distinct values, so that there are many ties.
+SCORES = arrays(np.float64, st.integers(2, 40), elements=st.integers(-5, 5).map(float))
 
 
 def naive_eer(label, score):
-    """Mean of FNMR and FMR at the threshold where they are closest, by trying every threshold; among equals the highest threshold."""
+    """Mean of FNMR and FMR at the threshold where they are closest, trying every threshold.
+
+    Of several such thresholds the highest counts.
+    """
     best = None
     for threshold in [np.inf, *sorted(set(score), reverse=True)]:
         accepted = [s >= threshold for s in score]
@@ -48,15 +50,15 @@ def naive_eer(label, score):
 
 
 @given(SCORES, st.randoms(use_true_random=False))
-def test_eer_is_the_naive_loop(score, random):
+def test_eer_equals_naive_loop(score, random):
     label = np.array([random.random() < 0.5 for _ in score])
     label[0], label[1] = True, False
     value, _ = naive_eer(label, score)
     assert eer(label, score) == pytest.approx(value, abs=1e-9)
 
 
-def test_platform_figure_is_fnr_at_the_nearest_point():
-    # Falling thresholds give (FMR, FNMR): … (0, .2), (⅓, .2), (⅓, 0) …; the second is the nearest pair.
+def test_eer_challenge_returns_fnr_at_the_nearest_point():
+    # Falling thresholds give (FMR, FNMR): … (0, .2), (⅓, .2), (⅓, 0) …; the second is closest.
     label = np.array([1, 1, 1, 1, 0, 1, 0, 0])
     score = np.array([9, 8, 7, 6, 5, 4, 3, 2.0])
     fpr, tpr, _ = roc_curve(label, score)
@@ -68,18 +70,18 @@ def test_platform_figure_is_fnr_at_the_nearest_point():
     assert eer(label, score) == pytest.approx((0.2 + 1 / 3) / 2)
 
 
-def test_separated_scores_have_no_error_and_inverted_ones_nothing_else():
+def test_eer_is_0_when_scores_separate_and_1_when_they_are_inverted():
     label, score = np.array([1, 1, 0, 0]), np.array([4.0, 3, 2, 1])
     assert eer(label, score) == 0
     assert eer(label, -score) == 1
 
 
-def test_constant_scores_are_a_coin():
+def test_eer_is_one_half_when_scores_are_constant():
     assert eer(np.array([1, 0, 1, 0]), np.zeros(4)) == 0.5
 
 
 @given(SCORES)
-def test_threshold_reproduces_the_curves_point(score):
+def test_eer_threshold_reproduces_the_rates_of_its_point(score):
     label = np.arange(len(score)) % 2 == 0
     threshold = eer_threshold(label, score)
     assert np.isfinite(threshold)
@@ -91,10 +93,8 @@ def test_threshold_reproduces_the_curves_point(score):
 
 
 @given(SCORES)
-def test_a_monotone_change_of_scores_changes_nothing(score):
+def test_eer_is_unchanged_when_scores_are_rescaled(score):
     label = np.arange(len(score)) % 3 == 0
-    if label.all() or not label.any():
-        return
     assert eer(label, score) == pytest.approx(eer(label, 2 * score + 7))
 
 
@@ -107,17 +107,16 @@ def test_a_monotone_change_of_scores_changes_nothing(score):
         ([0, 1, 1], [0.1, 0.2], "one length"),
     ],
 )
-def test_undefined_rates_are_typed_errors(label, score, message):
+def test_rates_raise_metric_error_when_undefined(label, score, message):
     for metric in (eer, eer_challenge, eer_threshold):
         with pytest.raises(MetricError, match=message):
             metric(np.array(label), np.array(score, float))
 
 
-def test_spoof_aware_rates_take_the_right_pairs():
+def test_pair_metrics_uses_the_pairs_that_each_rate_names():
     kind = np.array(["same"] * 4 + ["different"] * 4 + ["synthetic"] * 4)
-    score = np.array(
-        [8, 7, 6, 5, 4, 3, 2, 1, 8, 7, 6, 5], float
-    )  # different people are told apart, forgeries are not
+    # The scores separate different people, but not forgeries.
+    score = np.array([8, 7, 6, 5, 4, 3, 2, 1, 8, 7, 6, 5], float)
     figures = pair_metrics(kind, score)
     assert figures["sv_eer"] == 0
     assert figures["spf_eer"] == 0.5
@@ -127,13 +126,14 @@ def test_spoof_aware_rates_take_the_right_pairs():
         pair_metrics(np.array(["same", "alien"]), np.array([1.0, 0.0]))
 
 
-KINDS = st.lists(st.sampled_from(["same", "different", "synthetic"]), min_size=1, max_size=30).map(
-    lambda kinds: np.array(["same", "different", "synthetic", *kinds])
+# Every kind occurs at least once.
+KIND_ARRAYS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=30).map(
+    lambda kinds: np.array([*KINDS, *kinds])
 )
 
 
-@given(KINDS, st.data())
-def test_pair_figures_are_naive_loops(kind, data):
+@given(KIND_ARRAYS, st.data())
+def test_pair_metrics_equal_naive_loops(kind, data):
     score = data.draw(arrays(np.float64, len(kind), elements=st.integers(-3, 3).map(float)))
     threshold = data.draw(st.sampled_from([-9.0, -1.0, 0.5, 3.0, 9.0]))
     figures = pair_metrics(kind, score, threshold)
@@ -172,13 +172,13 @@ def test_pair_figures_are_naive_loops(kind, data):
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"].values(), ids=GOLDEN["cases"].keys())
-def test_figures_are_those_of_other_tools(case):
+def test_pair_metrics_equal_those_of_other_tools(case):
     kind = np.concatenate([np.full(len(scores), name) for name, scores in case["scores"].items()])
     score = np.concatenate(list(case["scores"].values()))
     bob, pyeer, adcf, sklearn = (
         case["oracles"][name] for name in ("bob.measure", "pyeer", "a_dcf", "scikit-learn")
     )
-    figures = pair_metrics(kind, score, bob["threshold"])
+    figures = pair_metrics(kind, score, bob["threshold"], llr=score)
     assert figures["eer"] == pytest.approx(bob["eer"])
     assert figures["sv_eer"] == pytest.approx(pyeer["eer"])
     assert figures["fnmr_at_fmr_1e2"] == pytest.approx(pyeer["fmr100"])
@@ -186,13 +186,13 @@ def test_figures_are_those_of_other_tools(case):
     assert figures["min_a_dcf"] == pytest.approx(adcf["min_a_dcf"])
     assert figures["auc"] == pytest.approx(sklearn["auc"])
     assert figures["min_cllr"] == pytest.approx(sklearn["min_cllr"])
-    assert cllr(kind == "same", score) == pytest.approx(bob["cllr"])
+    assert figures["cllr"] == pytest.approx(bob["cllr"])
     counts = (kind == "different").sum(), (kind == "synthetic").sum()
     pooled = (figures["fmr"] * counts[0] + figures["iapar"] * counts[1]) / sum(counts)
     assert [pooled, figures["fnmr"]] == pytest.approx(bob["farfrr_at_threshold"])
 
 
-def test_threshold_of_an_fmr_keeps_it():
+def test_fmr_threshold_is_the_lowest_that_keeps_the_fmr():
     kind = np.repeat(["same", "different"], [50, 200])
     score = np.random.default_rng(0).normal(np.where(kind == "same", 2.0, 0.0))
     for wanted, allowed in ((0.01, 2), (0.004, 0), (0.1, 20)):
@@ -206,19 +206,36 @@ def test_threshold_of_an_fmr_keeps_it():
         fmr_threshold(np.array(["same", "synthetic"]), np.array([1.0, 0.0]), 0.01)
 
 
-def test_cllr_by_hand():
-    label = np.array([True, True, False])
-    assert cllr(label, np.zeros(3)) == pytest.approx(1)  # says nothing
-    expected = (
-        np.mean([np.log2(1 + np.exp(-1.0)), np.log2(1 + np.exp(-2.0))]) + np.log2(1 + np.exp(-0.5))
-    ) / 2
-    assert cllr(label, np.array([1.0, 2.0, -0.5])) == pytest.approx(expected)
-    assert pair_metrics(np.array(["same", "same", "different"]), np.array([2.0, 1.0, 0.0]))[
-        "min_cllr"
-    ] == pytest.approx(0, abs=1e-12)
+def test_pair_metrics_cllr_equals_value_by_hand():
+    kind = np.array(["same", "same", "different"])
+
+    def cllr(*llr):
+        return pair_metrics(kind, np.array([2.0, 1.0, 0.0]), llr=np.array(llr))["cllr"]
+
+    assert cllr(0.0, 0.0, 0.0) == pytest.approx(1)  # carries no information
+    mated = np.mean([np.log2(1 + np.exp(-1.0)), np.log2(1 + np.exp(-2.0))])
+    assert cllr(1.0, 2.0, -0.5) == pytest.approx((mated + np.log2(1 + np.exp(-0.5))) / 2)
 
 
-def test_errors_of_the_detector_by_species():
+@given(SCORES, st.data())
+def test_pair_metrics_cllr_equals_naive_loop_and_is_at_least_min_cllr(llr, data):
+    others = st.lists(st.sampled_from(KINDS), min_size=len(llr) - 2, max_size=len(llr) - 2)
+    kind = np.array(["same", "synthetic", *data.draw(others)])
+    figures = pair_metrics(kind, llr, llr=llr)
+    bits = [
+        np.mean([np.log2(1 + np.exp(sign * one)) for one in llr[chosen]])
+        for sign, chosen in ((-1, kind == "same"), (1, kind != "same"))
+    ]
+    assert figures["cllr"] == pytest.approx(np.mean(bits))
+    assert figures["min_cllr"] <= figures["cllr"] + 1e-12
+
+
+def test_pair_metrics_min_cllr_is_0_when_scores_separate():
+    figures = pair_metrics(np.array(["same", "same", "different"]), np.array([2.0, 1.0, 0.0]))
+    assert figures["min_cllr"] == pytest.approx(0, abs=1e-12) and "cllr" not in figures
+
+
+def test_detector_metrics_reports_apcer_per_species():
     synthetic = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
     log_odds = np.array([2.0, -1.0, -2.0, 0.0, -3.0, -1.0, 1.0, -2.0])
     figures = detector_metrics(
@@ -236,11 +253,12 @@ def test_errors_of_the_detector_by_species():
     assert (one["apcer_swap"], one["apcer_blend"], one["apcer_max"]) == (0, 1, 1)
 
 
-def test_detector_figures_by_hand():
+def test_detector_metrics_equal_values_by_hand():
     synthetic = np.array([0] * 20 + [1] * 20, bool)
     log_odds = np.concatenate([np.arange(20), np.arange(20) + 10.0])
     figures = detector_metrics(synthetic, log_odds)
-    # At APCER ≤ 5% one of the twenty attacks (10) may be missed: threshold 11; nine bona fide photos (11…19) are flagged.
+    # At APCER ≤ 5% one of the twenty attacks (score 10) may be missed, so the threshold is 11 and
+    # nine bona fide photos (11…19) are flagged.
     assert figures["bpcer20"] == pytest.approx(9 / 20)
     wins = np.mean([(a > b) + 0.5 * (a == b) for a in log_odds[20:] for b in log_odds[:20]])
     assert figures["auc"] == pytest.approx(wins)
@@ -248,7 +266,7 @@ def test_detector_figures_by_hand():
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
-def test_shuffled_pairs_give_the_same_figures(seed):
+def test_pair_metrics_are_unchanged_when_pairs_are_shuffled(seed):
     generator = np.random.default_rng(seed)
     kind = generator.permutation(np.repeat(["same", "different", "synthetic"], 20))
     score = generator.normal(kind == "same").round(1)

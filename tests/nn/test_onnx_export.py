@@ -1,11 +1,9 @@
-"""Exports: the same answers as PyTorch for any number of crops, refused where they would differ or have gone stale."""
+"""Exports: same outputs as PyTorch for any number of crops, refused if different or stale."""
 
 import json
 import shutil
-import sys
 from contextlib import redirect_stdout
 from io import StringIO
-from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -13,35 +11,31 @@ import pandas as pd
 import pytest
 import torch
 
-from kryptonite.cli import export as export_script
+from kryptonite.cli.main import main
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.core.errors import ConfigError, WeightsError
-from kryptonite.inference.pipeline import Pipeline
-from kryptonite.liveness.detector import Detector
+from kryptonite.liveness.detector import LOG_ODDS, Detector
+from kryptonite.nn.model import DESCRIPTION_FILE, EXPORT_FILE
 from kryptonite.nn.onnx_export import write_export
-from kryptonite.nn.onnx_runtime import EXPORT
 from kryptonite.nn.weights import BackboneConfig
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import FEATURE_MAPS, Recogniser
+from kryptonite.runs.export import export_networks
+from kryptonite.runs.load import load
 from tests.tiny import BACKBONE, write_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run with both exports, which the script made."""
+    """A finished run with both exports, written by `kryptonite export`."""
     run = write_run(tmp_path_factory.mktemp("run"))
-    with (
-        patch.object(sys, "argv", ["export.py", "--run", str(run)]),
-        redirect_stdout(StringIO()) as out,
-    ):
-        assert export_script.main() == 0
+    with redirect_stdout(StringIO()) as out:
+        assert main(["export", "--run", str(run)]) == 0
     lines = out.getvalue().splitlines()
     for branch, line in zip(("recognition", "liveness"), lines, strict=True):
-        assert (
-            f"{branch}/{EXPORT}: largest difference from PyTorch" in line
-            and float(line.split()[-1]) < 1e-3
-        )
+        assert f"{branch}/{EXPORT_FILE}: largest difference from PyTorch" in line
+        assert float(line.split()[-1]) < 1e-3
     return run
 
 
@@ -53,19 +47,15 @@ def crops(count, margin=0.0):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 130])
-def test_answers_are_those_of_pytorch(run, count):
+def test_export_gives_same_outputs_as_pytorch(run, count):
     ours, other = (
         Recogniser.load(run / "recognition", "cpu", engine).extract_maps(crops(count))
         for engine in ("torch", "onnx")
     )
-    assert other.embeddings == pytest.approx(
-        ours.embeddings, abs=1e-4
-    ) and other.pooled == pytest.approx(ours.pooled, abs=1e-3)
-    assert (
-        other.cells.dtype == np.float16
-        and other.cells == pytest.approx(ours.cells, abs=2e-2)
-        and other.channels == ours.channels
-    )
+    assert other.embeddings == pytest.approx(ours.embeddings, abs=1e-4)
+    assert other.pooled == pytest.approx(ours.pooled, abs=1e-3)
+    assert other.cells == pytest.approx(ours.cells, abs=2e-2)
+    assert other.cells.dtype == np.float16 and other.channels == ours.channels
     odds, odds_other = (
         Detector.load(run / "liveness", "cpu", engine).log_odds(crops(count, 0.2))
         for engine in ("torch", "onnx")
@@ -73,55 +63,53 @@ def test_answers_are_those_of_pytorch(run, count):
     assert odds.shape == (count,) and odds_other == pytest.approx(odds, abs=1e-4)
 
 
-def test_both_engines_submit_alike(run, faces, save, tmp_path):
+def test_pipeline_scores_alike_with_either_engine(run, faces, save, tmp_path):
     photos = [str(save(tmp_path / f"{n}.png", face)) for n, face in enumerate(faces)]
     pairs = pd.DataFrame(
         [(f"{n:08d}", photos[n], photos[7 - n]) for n in range(8)],
         columns=["pair_id", "path_a", "path_b"],
     )
-    for mine in ("verify", "list"):
+    for call in ("verify", "list"):
         scores = []
         for engine in ("torch", "onnx"):
-            pipeline = Pipeline.load(run, tmp_path / "cache", "cpu", engine)
+            pipeline = load(run, tmp_path / "cache", "cpu", engine)
             scores.append(
                 pipeline.verify(*photos[:2]).score
-                if mine == "verify"
+                if call == "verify"
                 else pipeline.score_pairs(pairs)[0]["score"].to_numpy()
             )
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
-    assert (
-        len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 2
-    )  # neither engine took what the other saw
+    # Each engine cached its own features.
+    assert len(list((tmp_path / "cache/sights").rglob("*.safetensors"))) == 2
 
 
-def test_the_comparers_own_network_sees_for_it_alone_and_is_exported_too(
+def test_export_networks_includes_backbone_when_differential_detector_has_its_own(
     run, faces, save, tmp_path
 ):
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(EXPORT))
-    plain = Pipeline.load(tmp_path / "run", tmp_path / "cache", "cpu")
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(EXPORT_FILE))
+    plain = load(tmp_path / "run", tmp_path / "cache", "cpu")
     torch.manual_seed(1)
     made = build_backbone(BACKBONE, 16)
-    own = Recogniser(made.network, made.blueprint, plain.recogniser.spec, "tuned", "cpu")
-    DifferentialDetector(plain.comparer.tensors, plain.comparer.channels, own).save(
-        tmp_path / "run/comparison"
-    )
-    pipeline = Pipeline.load(tmp_path / "run", tmp_path / "cache", "cpu")
-    embeddings, perception = pipeline.eyes.see(crops(3))
-    assert np.array_equal(embeddings, plain.recogniser.embed(crops(3)))
-    assert np.array_equal(perception.embeddings, own.embed(crops(3))) and not np.allclose(
-        perception.embeddings, embeddings, atol=1e-2
-    )
-    assert list(pipeline.export()) == ["recognition", "comparison", "liveness"]
+    spec = plain.extractor.recogniser.spec
+    own = Recogniser(made.network, made.blueprint, spec, "tuned", "cpu")
+    differential = DifferentialDetector.load(tmp_path / "run/comparison", "cpu")
+    differential.backbone = own
+    differential.save(tmp_path / "run/comparison")
+    pipeline = load(tmp_path / "run", tmp_path / "cache", "cpu")
+    embeddings, maps = pipeline.extractor.embed(crops(3))
+    assert np.array_equal(embeddings, plain.extractor.recogniser.embed(crops(3)))
+    assert np.array_equal(maps.embeddings, own.embed(crops(3)))
+    assert not np.allclose(maps.embeddings, embeddings, atol=1e-2)
+    assert list(export_networks(pipeline)) == ["recognition", "comparison", "liveness"]
     photos = [str(save(tmp_path / f"{n}.png", face)) for n, face in enumerate(faces)]
-    exported = Pipeline.load(tmp_path / "run", tmp_path / "cache", "cpu", "onnx")
+    exported = load(tmp_path / "run", tmp_path / "cache", "cpu", "onnx")
     ours, others = (each.verify(*photos[:2]) for each in (pipeline, exported))
-    assert others.comparison == pytest.approx(
-        ours.comparison, abs=1e-3
-    ) and others.similarity == pytest.approx(ours.similarity, abs=1e-4)
+    assert others.comparison == pytest.approx(ours.comparison, abs=1e-3)
+    assert others.similarity == pytest.approx(ours.similarity, abs=1e-4)
     assert plain.verify(*photos[:2]).comparison != pytest.approx(ours.comparison, abs=1e-3)
 
 
-def test_a_network_whose_stages_are_hooked_can_be_exported(tmp_path):
+def test_write_export_exports_network_when_its_stages_are_hooked(tmp_path):
     torch.manual_seed(0)
     loaded = build_backbone(BackboneConfig("iresnet18", "scratch"), 512)
     Recogniser(
@@ -135,9 +123,9 @@ def test_a_network_whose_stages_are_hooked_can_be_exported(tmp_path):
     assert write_export(recogniser, FEATURE_MAPS, {"channels": recogniser.channels}) < 2e-3
 
 
-def test_an_export_that_differs_is_not_written(run, monkeypatch):
+def test_write_export_keeps_old_file_when_new_one_differs(run, monkeypatch):
     detector = Detector.load(run / "liveness", "cpu")
-    before = (run / "liveness" / EXPORT).read_bytes()
+    before = (run / "liveness" / EXPORT_FILE).read_bytes()
     calls = []
     forward = detector.forward
 
@@ -147,66 +135,65 @@ def test_an_export_that_differs_is_not_written(run, monkeypatch):
 
     monkeypatch.setattr(detector, "forward", drifting)
     with pytest.raises(WeightsError, match=r"log_odds would differ from PyTorch by 0\.0"):
-        write_export(detector, ["log_odds"], {})
-    assert (run / "liveness" / EXPORT).read_bytes() == before and [
-        file.name for file in (run / "liveness").glob("*.onnx")
-    ] == [EXPORT]
+        write_export(detector, [LOG_ODDS], {})
+    assert (run / "liveness" / EXPORT_FILE).read_bytes() == before
+    assert [file.name for file in (run / "liveness").glob("*.onnx")] == [EXPORT_FILE]
 
 
-def test_stale_missing_and_damaged_exports_are_named(run, tmp_path):
+def test_load_names_export_when_missing_stale_or_damaged(run, tmp_path):
     fresh = write_run(tmp_path / "run")
     with pytest.raises(
-        WeightsError, match=r"recognition/model\.onnx: not there; `python export.py`"
+        WeightsError, match=r"recognition/model\.onnx: no such export; `kryptonite export`"
     ):
-        Pipeline.load(fresh, engine="onnx")
+        load(fresh, engine="onnx")
     for branch in ("recognition", "liveness"):
-        (fresh / branch / EXPORT).write_bytes((run / branch / EXPORT).read_bytes())
-    Pipeline.load(fresh, engine="onnx")  # the very same weights
+        (fresh / branch / EXPORT_FILE).write_bytes((run / branch / EXPORT_FILE).read_bytes())
+    load(fresh, engine="onnx")  # same weights
     detector = Detector.load(fresh / "liveness", "cpu")
     with torch.no_grad():
         next(detector.network.parameters()).add_(1)
     detector.save(fresh / "liveness")
-    with pytest.raises(
-        WeightsError, match=r"liveness/model\.onnx: not there"
-    ):  # it went with the weights it was of
-        Pipeline.load(fresh, engine="onnx")
-    (fresh / "liveness" / EXPORT).write_bytes((run / "liveness" / EXPORT).read_bytes())
-    with pytest.raises(WeightsError, match=r"liveness/model\.onnx: is an export of other weights"):
-        Pipeline.load(fresh, engine="onnx")
-    kept = (fresh / "recognition/model.json").read_text()
+    # Saving deleted the export of the previous weights.
+    with pytest.raises(WeightsError, match=r"liveness/model\.onnx: no such export"):
+        load(fresh, engine="onnx")
+    (fresh / "liveness" / EXPORT_FILE).write_bytes((run / "liveness" / EXPORT_FILE).read_bytes())
+    with pytest.raises(WeightsError, match=r"liveness/model\.onnx: exported from other weights"):
+        load(fresh, engine="onnx")
+    description = fresh / "recognition" / DESCRIPTION_FILE
+    kept = description.read_text()
     described = json.loads(kept)
     described["input"]["mean"] = [0.1, 0.2, 0.3]
-    (fresh / "recognition/model.json").write_text(json.dumps(described))
+    description.write_text(json.dumps(described))
     with pytest.raises(WeightsError, match=r"recognition/model\.onnx: .* other input"):
-        Pipeline.load(fresh, engine="onnx")
+        load(fresh, engine="onnx")
     with pytest.raises(ConfigError, match="can be exported"):
-        write_export(Detector.load(run / "liveness", engine="onnx"), ["log_odds"], {})
-    (fresh / "recognition/model.json").write_text(kept)
-    (fresh / "liveness" / EXPORT).write_bytes(b"no model")
-    with pytest.raises(WeightsError, match=r"liveness/model\.onnx: is no export"):
-        Pipeline.load(fresh, engine="onnx")
+        write_export(Detector.load(run / "liveness", engine="onnx"), [LOG_ODDS], {})
+    description.write_text(kept)
+    (fresh / "liveness" / EXPORT_FILE).write_bytes(b"no model")
+    with pytest.raises(WeightsError, match=r"liveness/model\.onnx: not a valid export"):
+        load(fresh, engine="onnx")
 
 
-def test_an_export_without_the_comparers_outputs_is_named(run, tmp_path):
+def test_export_raises_when_it_lacks_an_output(run, tmp_path):
     shutil.copytree(run / "recognition", tmp_path / "recognition")
-    model = onnx.load(run / "recognition" / EXPORT)
+    model = onnx.load(run / "recognition" / EXPORT_FILE)
     del model.graph.output[1:]
-    onnx.save(model, tmp_path / "recognition" / EXPORT)
+    onnx.save(model, tmp_path / "recognition" / EXPORT_FILE)
     recogniser = Recogniser.load(tmp_path / "recognition", engine="onnx")
     assert recogniser.embed(crops(1)).shape == (1, 16)
-    with pytest.raises(WeightsError, match="gives embedding, not embedding, pooled, cells"):
+    with pytest.raises(WeightsError, match="has outputs embedding, not embedding, pooled, cells"):
         recogniser.extract_maps(crops(1))
 
 
-def test_auto_takes_the_exports_there_are_where_the_cpu_computes(run, tmp_path, monkeypatch):
+def test_load_uses_exports_when_engine_is_auto_and_device_is_cpu(run, tmp_path, monkeypatch):
     shutil.copytree(run, tmp_path / "run")
-    exported = Pipeline.load(tmp_path / "run", device="cpu", engine="auto")
+    exported = load(tmp_path / "run", device="cpu", engine="auto").extractor
     assert (exported.recogniser.engine, exported.detector.engine) == ("onnx on cpu", "onnx on cpu")
-    (tmp_path / "run/liveness" / EXPORT).unlink()
-    mixed = Pipeline.load(tmp_path / "run", device="cpu", engine="auto")
+    (tmp_path / "run/liveness" / EXPORT_FILE).unlink()
+    mixed = load(tmp_path / "run", device="cpu", engine="auto").extractor
     assert (mixed.recogniser.engine, mixed.detector.engine) == ("onnx on cpu", "torch on cpu")
     assert Recogniser.load(run / "recognition", "cpu").engine == "torch on cpu"
-    # An export runs on the CPU alone, so a GPU is not left idle for it.
+    # With a GPU the network runs there, since exports run on the CPU only.
     built = []
     monkeypatch.setattr("kryptonite.nn.model.choose_device", lambda device: torch.device("cuda"))
     monkeypatch.setattr(
@@ -214,17 +201,17 @@ def test_auto_takes_the_exports_there_are_where_the_cpu_computes(run, tmp_path, 
         "rebuild",
         staticmethod(lambda blueprint: built.append(1) or torch.nn.Linear(1, 1)),
     )
-    with pytest.raises(WeightsError):  # these are not its weights, but PyTorch it was
+    with pytest.raises(WeightsError):  # the dummy network has other weights
         Recogniser.load(run / "recognition", "auto", "auto")
     assert built == [1]
 
 
-def test_no_such_engine_and_no_gpu_for_exports(run):
+def test_load_raises_when_engine_is_unknown_or_export_is_to_run_on_gpu(run):
     for device, engine in (("cpu", "magic"), ("cuda", "onnx")):
         with pytest.raises(ConfigError, match=engine):
             Detector.load(run / "liveness", device, engine)
 
 
-def test_the_script_names_mistakes(run, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["export.py", "--run", str(run / "nowhere")])
-    assert export_script.main() == 2 and "no finished run" in capsys.readouterr().err
+def test_export_command_fails_with_message_when_run_is_missing(run, capsys):
+    assert main(["export", "--run", str(run / "nowhere")]) == 2
+    assert "no finished run" in capsys.readouterr().err

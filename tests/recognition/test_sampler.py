@@ -1,4 +1,4 @@
-"""Identity-balanced batches, alone and shared among processes."""
+"""Identity-balanced batches, in one process and divided among several."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def table(sizes, forged):
     st.integers(1, 5),
     st.integers(0, 9),
 )
-def test_batches_are_balanced(people, per_batch, photos, seed):
+def test_identity_balanced_deals_as_many_images_of_each_identity(people, per_batch, photos, seed):
     person, synthetic = table(*zip(*people, strict=True))
     sampler = IdentityBalanced(person, synthetic, per_batch, photos, 2, seed)
     batches = list(sampler)
@@ -39,23 +39,22 @@ def test_batches_are_balanced(people, per_batch, photos, seed):
         assert len(counts) == min(per_batch, len(people)) and set(counts.values()) == {photos}
         for one in counts:
             own = [row for row in genuine if person[row] == one]
-            assert len(set(own)) == min(
-                photos, people[one][0]
-            )  # repeats only where there are too few
+            # Rows repeat only where there are too few.
+            assert len(set(own)) == min(photos, people[one][0])
             forged = [row for row in batch if synthetic[row] and person[row] == one]
             assert len(forged) == 2 * (people[one][1] > 0) and len(set(forged)) == min(
                 2, people[one][1]
             )
 
 
-def test_without_the_spoof_term_no_forgery_is_dealt():
+def test_identity_balanced_deals_no_synthetic_image_when_none_are_wanted():
     person, synthetic = table([4, 4], [4, 4])
     assert not any(
         synthetic[row] for batch in IdentityBalanced(person, synthetic, 2, 2, 0, 0) for row in batch
     )
 
 
-def test_an_epoch_deals_every_photo_about_once_and_epochs_differ_by_seed():
+def test_identity_balanced_deals_every_image_once_and_redraws_each_epoch():
     person, synthetic = table([6] * 8, [0] * 8)
     sampler = IdentityBalanced(person, synthetic, 4, 3, 0, 0)
     first = list(sampler)
@@ -67,22 +66,22 @@ def test_an_epoch_deals_every_photo_about_once_and_epochs_differ_by_seed():
     assert list(sampler) == first
 
 
-def test_two_processes_share_the_batches(monkeypatch):
+def test_ranked_batches_divide_the_epoch_among_two_processes(monkeypatch):
     person, synthetic = table([6] * 8, [0] * 8)
     sampler = IdentityBalanced(person, synthetic, 3, 3, 0, 0)
     whole = list(sampler)
-    shares = []
+    parts = []
     for rank in range(2):
         monkeypatch.setattr("kryptonite.nn.train.batches.ranks", lambda rank=rank: (rank, 2))
-        shares.append(list(sampler))
-        assert len(shares[-1]) == len(sampler)
-    assert len(shares[0]) == len(shares[1])
+        parts.append(list(sampler))
+        assert len(parts[-1]) == len(sampler)
+    assert len(parts[0]) == len(parts[1])
     assert (
-        shares[0] == whole[0 : 2 * len(shares[0]) : 2]
-        and shares[1] == whole[1 : 2 * len(shares[1]) : 2]
+        parts[0] == whole[0 : 2 * len(parts[0]) : 2]
+        and parts[1] == whole[1 : 2 * len(parts[1]) : 2]
     )
 
 
-def test_nobody_genuine_is_an_error():
+def test_identity_balanced_raises_data_error_when_no_image_is_bona_fide():
     with pytest.raises(DataError, match="genuine"):
         IdentityBalanced(np.zeros(3, int), np.ones(3, bool), 2, 2, 1, 0)

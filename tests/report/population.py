@@ -1,14 +1,33 @@
-"""Scored pairs of a made-up population, for tests of what is computed from them."""
+"""Scored pairs of a synthetic population, for tests of the figures computed from them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from kryptonite.fusion.evidence import REFUSED
 from kryptonite.report.analysis import ScoredPairs
 from kryptonite.report.quality import FACTS
 
 
+def refuse(scored: ScoredPairs, rows: np.ndarray) -> ScoredPairs:
+    """Marks pairs as not acquired, with the scores that fusions give them.
+
+    Args:
+        scored: The pairs.
+        rows: N bool, the pairs in which no face was found.
+    """
+    return replace(
+        scored,
+        pairs=scored.pairs.assign(acquired=~rows),
+        scores={name: np.where(rows, REFUSED, score) for name, score in scored.scores.items()},
+        llrs={name: np.where(rows, 0.0, llr) for name, llr in scored.llrs.items()},
+    )
+
+
 def scored_pairs(pairs=600, people=24, seed=0, path="nowhere.jpg") -> ScoredPairs:
-    """Two systems, `llr` a little better than `none`; synthetic pairs of two kinds, `swap` the harder one."""
+    """Draws scores of three systems: `llr` is a little better than `none`, and `detector` sees
+    only forgeries. There are two kinds of synthetic pairs, of which `swap` is the harder one."""
     generator = np.random.default_rng(seed)
     kind = np.repeat(
         ["same", "different", "synthetic"],

@@ -1,4 +1,4 @@
-"""What a report says of a system, against naive loops."""
+"""Figures of the report, against naive computations."""
 
 import json
 
@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryptonite.core.errors import MetricError
+from kryptonite.fusion.evidence import REFUSED
 from kryptonite.metrics.bootstrap import share_interval
-from kryptonite.metrics.error_rates import cllr, eer
+from kryptonite.metrics.error_rates import eer, pair_metrics
 from kryptonite.report.analysis import (
     compute_findings,
     operating_points,
     reliability_bins,
     worst_pairs,
 )
-from tests.report.population import scored_pairs
+from tests.report.population import refuse, scored_pairs
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def findings(scored):
     return compute_findings(scored, resamples=60)
 
 
-def test_findings_are_json_and_whole(findings):
+def test_compute_findings_returns_complete_json(findings):
     json.dumps(findings, allow_nan=False)
     assert set(findings["systems"]) == {"none", "llr", "detector"}
     assert findings["counts"] == {
@@ -42,17 +43,17 @@ def test_findings_are_json_and_whole(findings):
             assert low <= high and metric in figures
 
 
-def test_the_gain_is_the_difference_on_the_same_people(scored, findings):
+def test_compute_findings_measures_gain_on_the_same_identities(scored, findings):
     none, llr = findings["systems"]["none"], findings["systems"]["llr"]
     assert llr["gain"] == pytest.approx(none["eer"] - llr["eer"]) and none["gain"] == 0
     low, high = llr["gain_interval"]
     assert low <= llr["gain"] <= high and low > 0  # a clear gain
-    # Measured on the same people the difference is surer than two intervals laid side by side.
+    # A paired difference has a narrower interval than two separate intervals imply.
     apart = np.diff(none["intervals"]["eer"]) + np.diff(llr["intervals"]["eer"])
     assert high - low < apart
 
 
-def test_species_are_ranked_and_each_is_measured_alone(scored, findings):
+def test_species_figures_measure_and_rank_each_forgery_alone(scored, findings):
     rows = findings["species"]
     assert [row["species"] for row in rows] == ["swap", "blend"] and sum(
         row["pairs"] for row in rows
@@ -68,7 +69,7 @@ def test_species_are_ranked_and_each_is_measured_alone(scored, findings):
         )
 
 
-def test_groups_part_the_pairs(scored, findings):
+def test_group_figures_partition_the_pairs(scored, findings):
     for fact, groups in findings["groups"].items():
         assert sum(group["pairs"] for group in groups) == 600 and [
             group["pairs"] for group in groups
@@ -79,7 +80,7 @@ def test_groups_part_the_pairs(scored, findings):
         )
 
 
-def test_operating_points_cost_what_counting_says(scored):
+def test_operating_points_match_counting(scored):
     points = {point["at"]: point for point in operating_points(scored, "llr", resamples=20)}
     for point in points.values():
         accepted = scored.scores["llr"] >= point["threshold"]
@@ -93,7 +94,7 @@ def test_operating_points_cost_what_counting_says(scored):
     )  # 150 pairs cannot resolve one in a thousand
 
 
-def test_a_threshold_no_score_can_give_is_said_to_be_none():
+def test_operating_points_have_no_threshold_when_no_score_reaches_the_fmr():
     scored = scored_pairs(pairs=200)
     scored.scores["llr"] = np.ones(200)
     point = next(
@@ -102,23 +103,23 @@ def test_a_threshold_no_score_can_give_is_said_to_be_none():
     assert point["threshold"] is None and "fnmr" not in point
 
 
-def test_a_report_needs_every_kind():
+def test_compute_findings_raises_when_a_kind_is_missing():
     scored = scored_pairs()
     scored.pairs.loc[scored.pairs["kind"] == "different", "kind"] = "synthetic"
     with pytest.raises(MetricError, match="different"):
         compute_findings(scored, 5)
 
 
-def test_figures_hold_cllr_only_where_scores_are_likelihood_ratios(scored, findings):
+def test_measure_gives_cllr_only_when_scores_are_likelihood_ratios(scored, findings):
     assert findings["systems"]["llr"]["cllr"] == pytest.approx(
-        cllr(scored.kind == "same", scored.scores["llr"])
+        pair_metrics(scored.kind, scored.scores["llr"], llr=scored.scores["llr"])["cllr"]
     )
     assert "cllr" not in findings["systems"]["none"]
     assert findings["systems"]["llr"]["cllr"] >= findings["systems"]["llr"]["min_cllr"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(-8, 8)), min_size=2, max_size=60))
-def test_reliability_is_the_naive_loop(items):
+def test_reliability_bins_match_a_naive_loop(items):
     target = np.array([True, False, *(each for each, _ in items)])
     log_odds = np.array([0.0, 0.0, *(odds for _, odds in items)])
     bins = reliability_bins(target, log_odds)
@@ -143,15 +144,15 @@ def test_reliability_is_the_naive_loop(items):
         assert found == pytest.approx(wanted)
 
 
-def test_perfect_probabilities_lie_on_the_diagonal():
+def test_reliability_bins_lie_on_the_diagonal_when_probabilities_are_true():
     generator = np.random.default_rng(0)
     target = np.arange(40_000) < 20_000
-    score = generator.normal(np.where(target, 1.0, -1.0))  # whose true log-odds are 2·score
+    score = generator.normal(np.where(target, 1.0, -1.0))  # its true log-odds are 2·score
     for each in reliability_bins(target, 2 * score):
         assert each["observed"] == pytest.approx(each["predicted"], abs=0.03)
 
 
-def test_the_worst_pairs_are_errors_and_come_worst_first(scored):
+def test_worst_pairs_returns_errors_worst_first(scored):
     worst = worst_pairs(scored, 5)
     accepts, rejects = worst["false accepts"], worst["false rejects"]
     assert (
@@ -167,7 +168,7 @@ def test_the_worst_pairs_are_errors_and_come_worst_first(scored):
     assert accepts["score"].iloc[0] == scored.scores["llr"][scored.kind != "same"].max()
 
 
-def test_failures_to_acquire_are_counted_by_image_with_people_resampled(scored, findings):
+def test_acquisition_counts_images_and_resamples_identities(scored, findings):
     assert findings["acquisition"]["count"] == 24 and findings["acquisition"][
         "rate"
     ] == pytest.approx(24 / 1200)
@@ -176,3 +177,37 @@ def test_failures_to_acquire_are_counted_by_image_with_people_resampled(scored, 
     assert share_interval(
         np.array(["a", "a", "b"]), np.array([True, False, True]), resamples=50
     ) == pytest.approx((0.5, 1.0))
+
+
+@pytest.fixture(scope="module")
+def with_failures(scored):
+    """Every seventh pair was refused because no face was found."""
+    return refuse(scored, np.arange(600) % 7 == 0)
+
+
+def test_compute_findings_counts_pairs_as_refused_when_not_acquired(scored, with_failures):
+    findings = compute_findings(with_failures, resamples=10)
+    acquired = with_failures.pairs["acquired"].to_numpy()
+    assert findings["acquisition"]["pairs"] == (~acquired).sum() == 86
+    for system, figures in findings["systems"].items():
+        accepted = acquired & (scored.scores[system] >= scored.thresholds[system])
+        assert figures["fmr"] == pytest.approx(accepted[scored.kind == "different"].mean())
+        assert figures["fnmr"] == pytest.approx((~accepted[scored.kind == "same"]).mean())
+        assert figures["iapar"] == pytest.approx(accepted[scored.kind == "synthetic"].mean())
+        assert figures["fnmr"] >= (~acquired[scored.kind == "same"]).mean()
+    assert sum(findings["counts"]["pairs"].values()) == 600
+
+
+def test_operating_points_refuse_pairs_at_every_threshold_when_not_acquired(with_failures):
+    mated = with_failures.kind == "same"
+    refused = (~with_failures.pairs["acquired"][mated]).mean()
+    for point in operating_points(with_failures, "llr", resamples=5):
+        assert point["threshold"] > REFUSED and point["fnmr"] >= refused
+
+
+def test_worst_pairs_leave_pairs_out_when_not_acquired(scored, with_failures):
+    found, everything = worst_pairs(with_failures, 600), worst_pairs(scored, 600)
+    for title in ("false accepts", "false rejects"):
+        kept = everything[title][everything[title].index % 7 != 0]
+        assert found[title]["acquired"].all() and len(kept) < len(everything[title])
+        assert found[title]["pair_id"].tolist() == kept["pair_id"].tolist()

@@ -1,14 +1,17 @@
-"""The report is one file that needs no other, says all it knows, and fails rather than leave a blank."""
+"""The HTML report: one self-contained file with every figure, and an error for a missing one."""
 
 import re
 
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
+from kryptonite.fusion.evidence import REFUSED
+from kryptonite.report import plots
 from kryptonite.report.analysis import compute_findings
-from kryptonite.report.html import write_report
+from kryptonite.report.html import ReportInputs, write_report
 from kryptonite.report.page import environment
-from tests.report.population import scored_pairs
+from tests.report.population import refuse, scored_pairs
 
 PROVENANCE = {
     "run": "runs/x",
@@ -29,24 +32,21 @@ PROVENANCE = {
 
 @pytest.fixture
 def page(tmp_path, faces, save):
-    def write(**changes):
+    def write(refused=None, **changes):
         scored = scored_pairs(path=str(save(tmp_path / "face.jpg", faces[0])))
+        if refused is not None:
+            scored = refuse(scored, refused)
         findings = compute_findings(scored, resamples=20)
-        write_report(
-            tmp_path / "report.html",
-            scored,
-            {**findings, **changes},
-            PROVENANCE,
-            ["mind <this>"],
-            3,
-            ["swap"],
+        inputs = ReportInputs(
+            scored, {**findings, **changes}, PROVENANCE, ["mind <this>"], 3, ["swap"]
         )
+        write_report(tmp_path / "report.html", inputs)
         return (tmp_path / "report.html").read_text(encoding="utf-8"), findings
 
     return write
 
 
-def test_the_page_opens_offline_and_holds_every_figure(page):
+def test_write_report_embeds_everything_and_shows_every_figure(page):
     html, findings = page()
     assert (
         not re.search(r"(src|href)=\"(?!data:|#)", html)
@@ -70,19 +70,17 @@ def test_the_page_opens_offline_and_holds_every_figure(page):
         "3 pairs with an",
     ):
         assert text in html
-    assert (
-        "mind &lt;this&gt;" in html and "net &lt;b&gt;" in html
-    )  # nothing from outside becomes markup
+    assert "mind &lt;this&gt;" in html and "net &lt;b&gt;" in html  # outside text is escaped
     assert html.count("data:image/svg+xml") == 2 + 3 + 2 + 4 and html.count("data:image/jpeg") >= 24
     assert 'name="viewport"' in html and "@media print" in html
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]+>", html))
 
 
-def test_the_same_figures_give_the_same_page(page):
+def test_write_report_repeats_its_bytes_when_figures_are_the_same(page):
     assert page()[0] == page()[0]
 
 
-def test_the_page_is_well_formed(page):
+def test_write_report_closes_every_tag(page):
     from html.parser import HTMLParser
 
     open_tags = []
@@ -99,16 +97,52 @@ def test_the_page_is_well_formed(page):
     assert not open_tags
 
 
-def test_a_missing_figure_is_an_error_not_a_blank(page):
+def test_write_report_raises_when_a_figure_is_missing(page):
     with pytest.raises(UndefinedError):
         page(acquisition={})
 
 
-def test_rates_keep_a_digit_that_matters():
+def test_percent_filter_keeps_a_significant_digit_when_rate_is_small():
     percent = environment().filters["percent"]
     assert [percent(rate) for rate in (0.1234, 0.01, 0.0012, 0.0)] == [
         "12.3%",
         "1.0%",
         "0.12%",
         "0.0%",
+    ]
+
+
+def test_write_report_draws_only_acquired_pairs_in_histograms(page, monkeypatch):
+    drawn = []
+
+    def histogram(kind, score, threshold, label):
+        drawn.append((kind, score))
+        return "data:,"
+
+    monkeypatch.setattr(plots, "histogram", histogram)
+    rows = np.arange(600) % 7 == 0
+    html, _ = page(refused=rows)
+    assert len(drawn) == 3
+    for kind, score in drawn:
+        assert len(kind) == len(score) == 514 and score.min() > REFUSED
+    assert f"the {rows.sum()} pairs with such an image" in html.replace("\n", " ")
+    shown = {int(number) for number in re.findall(r">pair (\d+)<", html)}
+    assert shown and not any(rows[number] for number in shown)
+
+
+def test_write_report_marks_thresholds_when_non_mated_pairs_are_few(page):
+    html, findings = page()
+    unsure = [
+        point for each in findings["thresholds"].values() for point in each if not point["sure"]
+    ]
+    assert len(unsure) == html.count("*</td>") == 4 and "150 non-mated pairs are too few" in html
+
+
+def test_environment_finds_every_template():
+    assert environment().list_templates() == [
+        "ablation.html",
+        "base.html",
+        "macros.html",
+        "report.html",
+        "robustness.html",
     ]

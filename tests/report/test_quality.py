@@ -1,4 +1,4 @@
-"""Facts about photos move the way their names say."""
+"""Quality facts of photos and pairs."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ def facts(crop, landmarks=FRONTAL, box=(10, 10, 90, 110)):
     return quality_facts(crop[None], np.array([box], float), landmarks[None]).iloc[0]
 
 
-def test_facts_move_the_way_their_names_say(faces):
+def test_quality_facts_change_as_their_names_say(faces):
     crop = faces[0]
     plain = facts(crop)
     assert list(plain.index) == list(FACTS)
@@ -22,7 +22,7 @@ def test_facts_move_the_way_their_names_say(faces):
     assert plain["face size"] == pytest.approx(np.sqrt(80 * 100))
 
 
-def test_yaw_is_the_noses_offset_whatever_the_roll_and_scale(faces):
+def test_quality_facts_measure_yaw_when_face_is_rolled_and_scaled(faces):
     turned = FRONTAL + np.array([[0, 0], [0, 0], [10, 0], [0, 0], [0, 0]])
     assert facts(faces[0])["yaw"] == pytest.approx(0)
     angle = np.radians(30)
@@ -31,27 +31,21 @@ def test_yaw_is_the_noses_offset_whatever_the_roll_and_scale(faces):
         assert facts(faces[0], landmarks)["yaw"] == pytest.approx(10 / 40)
 
 
-def test_a_flat_crop_has_finite_facts():
+def test_quality_facts_are_finite_when_crop_is_flat():
     assert np.isfinite(facts(np.zeros((32, 32, 3), np.uint8), np.zeros((5, 2)))).all()
 
 
-def test_a_pair_is_as_hard_as_its_harder_photo(faces):
-    sharp, dark = (
-        facts(faces[0]).to_frame().T,
-        facts(cv2.GaussianBlur(faces[0] // 2, (0, 0), 2)).to_frame().T,
-    )
-    pair = pair_facts(sharp, dark).iloc[0]
-    assert (
-        pair["brightness"] == dark["brightness"].iloc[0]
-        and pair["sharpness"] == dark["sharpness"].iloc[0]
-    )
+def test_pair_facts_take_the_harder_photo(faces):
+    sharp = facts(faces[0]).to_frame().T
+    dark = facts(cv2.GaussianBlur(faces[0] // 2, (0, 0), 2)).to_frame().T
+    dark["yaw"] = sharp["yaw"] + 0.1
+    for pair in (pair_facts(sharp, dark).iloc[0], pair_facts(dark, sharp).iloc[0]):
+        for fact in ("brightness", "sharpness", "yaw"):
+            assert pair[fact] == dark[fact].iloc[0] != sharp[fact].iloc[0]
 
 
-def test_thirds_are_equal_and_rise():
-    place, (low, high) = thirds(np.arange(30.0)[::-1])
-    assert (
-        np.bincount(place).tolist() == [10, 10, 10]
-        and low < high
-        and place[0] == 2
-        and place[-1] == 0
-    )
+def test_thirds_split_values_into_equal_rising_groups():
+    values = np.arange(30.0)[::-1]
+    group, (low, high) = thirds(values)
+    assert group.tolist() == [2] * 10 + [1] * 10 + [0] * 10
+    assert values[19] > low > values[20] and values[9] > high > values[10]

@@ -1,4 +1,4 @@
-"""Corruptions: batches, severities, places and lengths; codecs against Pillow."""
+"""Corruptions: batches, severities, positions and lengths; codecs against Pillow."""
 
 import io
 
@@ -10,12 +10,13 @@ from PIL import Image
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import ConfigError, InputContractError
 from kryptonite.detection.warp import template_points
+from kryptonite.robustness import corruptions
 from kryptonite.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 SIDE = 112
 LANDMARKS = template_points(CropTemplate(SIDE))
-EYES = float(np.linalg.norm(LANDMARKS[1] - LANDMARKS[0]))
-CHANCE = {
+EYE_DISTANCE = float(np.linalg.norm(LANDMARKS[1] - LANDMARKS[0]))
+RANDOM = {
     "jpeg_twice",
     "motion_blur",
     "noise",
@@ -24,13 +25,13 @@ CHANCE = {
     "rotation",
     "mask",
     "moire",
-}  # have random choices
+}
 KEYS = [f"key {number}" for number in range(6)]
 
 
 @pytest.fixture(scope="module")
 def crops(faces):
-    """Four faces, noise, and a flat grey, on which codecs have ties to round: uint8, 6×112×112×3."""
+    """Four faces, noise, and a flat grey, on which codecs round ties: uint8, 6×112×112×3."""
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     return np.stack(
         [
@@ -60,7 +61,7 @@ def _at(image, point):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_an_image_comes_out_the_same_in_every_batch(name, crops):
+def test_corrupt_gives_the_same_image_in_every_batch(name, crops):
     before = crops.copy()
     together = corrupt(name, 2, crops, LANDMARKS, KEYS)
     assert (together.dtype, together.shape) == (np.uint8, crops.shape)
@@ -79,15 +80,21 @@ def test_an_image_comes_out_the_same_in_every_batch(name, crops):
     assert corrupt(name, 2, crops[:0], LANDMARKS, []).shape == (0, SIDE, SIDE, 3)
 
 
+def test_corrupt_gives_the_same_images_when_chunks_are_small(crops, monkeypatch):
+    together = corrupt("noise", 2, crops, LANDMARKS, KEYS)
+    monkeypatch.setattr(corruptions, "CHUNK", 4)
+    assert (corrupt("noise", 2, crops, LANDMARKS, KEYS) == together).all()
+
+
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_choices_hang_on_the_key(name, crops):
+def test_corrupt_differs_by_key_when_corruption_is_random(name, crops):
     copies = np.repeat(crops[:1], 6, axis=0)
     corrupted = corrupt(name, 2, copies, LANDMARKS, KEYS)
-    assert (corrupted != corrupted[:1]).any() == (name in CHANCE)
+    assert (corrupted != corrupted[:1]).any() == (name in RANDOM)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_higher_severity_is_farther_from_the_original(name, crops):
+def test_corrupt_moves_farther_from_the_original_when_severity_rises(name, crops):
     distances = [
         _distance(corrupt(name, severity, crops[:4], LANDMARKS, KEYS[:4]), crops[:4])
         for severity in SEVERITIES
@@ -100,7 +107,7 @@ def test_a_higher_severity_is_farther_from_the_original(name, crops):
 @pytest.mark.parametrize(
     "name", ["gaussian_blur", "motion_blur", "rescale", "rotation", "mask", "glasses_bar", "moire"]
 )
-def test_a_severity_is_the_same_on_a_larger_crop(name, crops):
+def test_corrupt_scales_with_the_crop(name, crops):
     small = np.stack([cv2.GaussianBlur(crop, (0, 0), 1) for crop in crops[:4]])
     large = np.stack(
         [cv2.resize(crop, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_CUBIC) for crop in small]
@@ -113,7 +120,7 @@ def test_a_severity_is_the_same_on_a_larger_crop(name, crops):
     assert (_distance(np.stack(shrunk), expected) < 0.2 * _distance(expected, small)).all()
 
 
-def test_mask_covers_the_mouth_and_bar_the_eyes_wherever_they_are(crops):
+def test_corrupt_covers_mouth_or_eyes_when_landmarks_move(crops):
     turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 20, 0.8)
     for landmarks in (LANDMARKS, LANDMARKS @ turn[:, :2].T + turn[:, 2]):
         for severity in SEVERITIES:
@@ -133,7 +140,7 @@ def test_mask_covers_the_mouth_and_bar_the_eyes_wherever_they_are(crops):
             assert (_at(barred, landmarks[2]) == _at(crops[0], landmarks[2])).all()
 
 
-def test_rotation_turns_about_the_centre_by_its_angle():
+def test_corrupt_rotates_by_the_angle_about_the_centre():
     across = np.hypot(*(np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2))
     rings = np.repeat(
         (127 + 100 * np.cos(across / 6)).astype(np.uint8)[None, :, :, None], 3, axis=3
@@ -153,7 +160,7 @@ def test_rotation_turns_about_the_centre_by_its_angle():
 
 
 @pytest.mark.parametrize("scale", [1, 1.5])
-def test_blurs_have_their_lengths(scale):
+def test_corrupt_blurs_by_the_length_of_its_level(scale):
     side = 201
     landmarks = LANDMARKS * scale
     for level, severity in zip(CORRUPTIONS["gaussian_blur"].levels, SEVERITIES, strict=True):
@@ -168,7 +175,7 @@ def test_blurs_have_their_lengths(scale):
         spread = np.sqrt(
             (slope * place**2).sum() / slope.sum() - ((slope * place).sum() / slope.sum()) ** 2
         )
-        assert spread == pytest.approx(level * scale * EYES, rel=0.06)
+        assert spread == pytest.approx(level * scale * EYE_DISTANCE, rel=0.06)
     for level, severity in zip(CORRUPTIONS["motion_blur"].levels, SEVERITIES, strict=True):
         streak = corrupt("motion_blur", severity, _dot(100, 100, side), landmarks, ["a"])[
             0, :, :, 0
@@ -176,12 +183,12 @@ def test_blurs_have_their_lengths(scale):
         points = np.argwhere(streak > 0)
         variance = np.linalg.eigvalsh(np.cov(points.T, aweights=streak[streak > 0]))
         assert np.sqrt(12 * variance[1]) == pytest.approx(
-            level * scale * EYES, abs=2.5
+            level * scale * EYE_DISTANCE, abs=2.5
         )  # of an even distribution; the dot has a size
         assert variance[0] < 3
 
 
-def test_light_by_hand():
+def test_corrupt_matches_values_by_hand_when_changing_light():
     for name in ("brighter", "darker"):
         for level, severity in zip(CORRUPTIONS[name].levels, SEVERITIES, strict=True):
             assert (corrupt(name, severity, _flat(), LANDMARKS, ["a"]) == round(100 * level)).all()
@@ -204,7 +211,7 @@ def test_light_by_hand():
         assert noisy.mean() == pytest.approx(128, abs=1)
 
 
-def test_moire_has_slow_coloured_bands_and_the_fine_lines_of_a_screen():
+def test_corrupt_adds_slow_coloured_bands_and_fine_lines_when_moire():
     side = 224
     landmarks = 2 * LANDMARKS
     flat = np.full((1, side, side, 3), 128, np.uint8)
@@ -220,7 +227,7 @@ def test_moire_has_slow_coloured_bands_and_the_fine_lines_of_a_screen():
         np.fft.rfft(np.hanning(side) * (pattern - slow.transpose(1, 2, 0)).mean(2), axis=1)
     ).mean(0)
     period = side / (spectrum[20:].argmax() + 20)
-    assert period == pytest.approx(2 * EYES / 14, rel=0.15)
+    assert period == pytest.approx(2 * EYE_DISTANCE / 14, rel=0.15)
 
 
 def _through(pixels, form, **options):
@@ -229,7 +236,7 @@ def _through(pixels, form, **options):
     return np.asarray(Image.open(stream).convert("RGB")), stream.tell()
 
 
-def test_jpeg_is_nearly_that_of_other_tools(crops):
+def test_corrupt_is_close_to_pillow_when_jpeg(crops):
     for quality, severity in zip(CORRUPTIONS["jpeg"].levels, SEVERITIES, strict=True):
         theirs = np.stack([_through(crop, "JPEG", quality=int(quality))[0] for crop in crops[:4]])
         ours = corrupt("jpeg", severity, crops[:4], LANDMARKS, KEYS[:4])
@@ -237,7 +244,7 @@ def test_jpeg_is_nearly_that_of_other_tools(crops):
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp"])
-def test_codecs_leave_less_to_store(name, crops):
+def test_corrupt_shrinks_the_file_when_codec_severity_rises(name, crops):
     stages = [
         crops[:4],
         *(corrupt(name, severity, crops[:4], LANDMARKS, KEYS[:4]) for severity in SEVERITIES),
@@ -248,7 +255,7 @@ def test_codecs_leave_less_to_store(name, crops):
     assert (np.diff(sizes, axis=0) < 0).all()
 
 
-def test_second_encoding_has_other_blocks(crops):
+def test_corrupt_moves_the_blocks_when_jpeg_twice(crops):
     def blockiness(images):
         steps = np.abs(np.diff(images.astype(float), axis=2)).mean((0, 1, 3))
         return steps[7::8].mean() / np.delete(steps, np.s_[7::8]).mean()
@@ -260,14 +267,14 @@ def test_second_encoding_has_other_blocks(crops):
     assert (_distance(twice, crops[:4]) > _distance(once, crops[:4])).all()
 
 
-def test_sides_need_not_be_whole_blocks(crops):
+def test_corrupt_keeps_the_shape_when_sides_are_no_multiple_of_the_block(crops):
     for name in ("jpeg", "jpeg_twice", "webp"):
         cut = corrupt(name, 1, crops[:2, :99, :99], LANDMARKS, KEYS[:2])
         assert cut.shape == (2, 99, 99, 3)
         assert (_distance(cut, crops[:2, :99, :99]) < 15).all()
 
 
-def test_magnitudes_are_said():
+def test_corruption_magnitudes_differ_by_severity():
     for corruption in CORRUPTIONS.values():
         assert len(set(corruption.magnitudes)) == len(SEVERITIES)
         assert "\n" not in corruption.text
@@ -277,13 +284,13 @@ def test_magnitudes_are_said():
 @pytest.mark.parametrize(
     ("name", "severity", "side", "keys", "error", "message"),
     [
-        ("rain", 1, SIDE, 1, ConfigError, "'rain'; there are jpeg, "),
+        ("rain", 1, SIDE, 1, ConfigError, "unknown corruption 'rain'; there are jpeg, "),
         ("jpeg", 4, SIDE, 1, ConfigError, "severity 4; there are 1, 2, 3"),
         ("jpeg", 0, SIDE, 1, ConfigError, "severity 0"),
         ("jpeg", 1, SIDE - 1, 1, InputContractError, "uint8 N×S×S×3"),
         ("jpeg", 1, SIDE, 2, InputContractError, "1 crops need as many keys, got 2"),
     ],
 )
-def test_what_cannot_be_is_a_typed_error(name, severity, side, keys, error, message):
+def test_corrupt_raises_when_arguments_are_invalid(name, severity, side, keys, error, message):
     with pytest.raises(error, match=message):
         corrupt(name, severity, np.zeros((1, SIDE, side, 3), np.uint8), LANDMARKS, KEYS[:keys])

@@ -1,4 +1,4 @@
-"""Variants of training differ from the run in what they say, and in nothing else."""
+"""Variants of training differ from the run in what their titles say, and in nothing else."""
 
 import json
 
@@ -13,11 +13,15 @@ from kryptonite.data.layouts import DataConfig, load_images
 from kryptonite.data.pairs import PAIR_COLUMNS, load_pairs, make_pairs, save_pairs
 from kryptonite.robustness.variants import Tables, plan, prepare_variant
 from kryptonite.runs.config import RunConfig
+from kryptonite.runs.run_dir import RunDir
 
 
 @pytest.fixture
 def config(folders, tmp_path):
-    """A run's configuration on 16 people whose `k_` images are of two kinds, with its frozen pairs and empty stages."""
+    """The configuration of a run on 16 people whose `k_` images are of two kinds.
+
+    Its pairs are frozen, its stages empty.
+    """
     species = {
         f"{person:08d}/k_{n}.jpg": kind
         for person in range(16)
@@ -52,7 +56,7 @@ def planned(config, tmp_path):
     return {variant.name: variant for variant in plan(config, tmp_path / "runs")}
 
 
-def test_options_are_switched_the_other_way_and_the_title_says_which(config, tmp_path):
+def test_plan_switches_options_and_says_which_way(config, tmp_path):
     found = planned(config, tmp_path)
     assert found["spoof-term"].title.startswith("with ") and found["spoof-term"].changes == {
         "recognition.spoof_weight": 0.1
@@ -78,7 +82,7 @@ def test_options_are_switched_the_other_way_and_the_title_says_which(config, tmp
     ].title.startswith("without ")
 
 
-def test_what_is_averaged_is_switched_off_where_it_is_on(config, tmp_path):
+def test_plan_switches_averaging_off_when_it_is_on(config, tmp_path):
     assert "soup" not in planned(config, tmp_path)
     config.comparison.pairs, config.comparison.fit.epochs = 100, 2
     config.comparison.fit.soup, config.comparison.fit.ema_decay, config.liveness.fit.soup = (
@@ -92,15 +96,15 @@ def test_what_is_averaged_is_switched_off_where_it_is_on(config, tmp_path):
     assert found["ema"].changes == {"liveness.fit.ema_decay": 0.0, "comparison.fit.ema_decay": 0.0}
 
 
-def test_a_recogniser_taken_as_it_comes_has_no_training_to_vary(config, tmp_path):
+def test_plan_leaves_recognition_alone_when_it_is_not_trained(config, tmp_path):
     config.recognition.fit.epochs = 0
     found = planned(config, tmp_path)
     assert "spoof-term" not in found and "noise-20-cleaned" not in found and "noise-20" in found
 
 
-def test_a_variant_changes_its_own_copy_and_starts_from_the_runs_stages(config, tmp_path):
+def test_prepare_variant_changes_a_copy_and_starts_from_the_runs_stages(config, tmp_path):
     variant = planned(config, tmp_path)["pairing"]
-    changed = prepare_variant(variant, config, tmp_path / "variant", tmp_path / "cache")
+    changed = prepare_variant(variant, config, RunDir(tmp_path / "variant"), tmp_path / "cache")
     assert (
         not changed.liveness.paired
         and config.liveness.paired
@@ -119,9 +123,12 @@ def test_a_variant_changes_its_own_copy_and_starts_from_the_runs_stages(config, 
     )
 
 
-def test_a_left_out_generator_is_in_no_table(config, tmp_path):
+def test_prepare_variant_removes_a_left_out_species_from_every_table(config, tmp_path):
     changed = prepare_variant(
-        planned(config, tmp_path)["unseen-blend"], config, tmp_path / "variant", tmp_path / "cache"
+        planned(config, tmp_path)["unseen-blend"],
+        config,
+        RunDir(tmp_path / "variant"),
+        tmp_path / "cache",
     )
     for split in ("train", "val"):
         before, after = (load_images(each, split) for each in (config.data, changed.data))
@@ -133,9 +140,12 @@ def test_a_left_out_generator_is_in_no_table(config, tmp_path):
     assert set(pairs["path_a"]) <= set(load_images(changed.data, "val")["path"])
 
 
-def test_planted_noise_moves_genuine_training_photos_only(config, tmp_path):
+def test_prepare_variant_mislabels_bona_fide_training_photos_only(config, tmp_path):
     changed = prepare_variant(
-        planned(config, tmp_path)["noise-20"], config, tmp_path / "variant", tmp_path / "cache"
+        planned(config, tmp_path)["noise-20"],
+        config,
+        RunDir(tmp_path / "variant"),
+        tmp_path / "cache",
     )
     before, after = (load_images(each, "train") for each in (config.data, changed.data))
     moved = (before["label"] != after["label"]).to_numpy()
@@ -148,7 +158,7 @@ def test_planted_noise_moves_genuine_training_photos_only(config, tmp_path):
     )
 
 
-def test_leaving_out_the_only_generator_is_refused(config, tmp_path):
+def test_leave_out_refuses_the_only_species(config, tmp_path):
     leave_out = planned(config, tmp_path)["unseen-blend"].alter
     images = load_images(DataConfig(config.data.root), "train")
     only = images[images["species"].isin(["", "blend"])].reset_index(drop=True)
@@ -156,7 +166,7 @@ def test_leaving_out_the_only_generator_is_refused(config, tmp_path):
         leave_out(Tables(only, only, make_pairs(only, config.data.pairs)[PAIR_COLUMNS]))
 
 
-def test_without_cleaning_photos_are_back_under_their_first_label(config, folders, tmp_path):
+def test_uncleaned_restores_the_first_labels(config, folders, tmp_path):
     before = {split: load_images(config.data, split) for split in ("train", "val")}
     genuine = before["train"].loc[~before["train"]["is_synthetic"], "path"].tolist()
     people = sorted(set(before["train"]["label"]))

@@ -1,1 +1,1 @@
-"""What is wrong with a data set before it is trained on: duplicates, shortcuts, mislabels; and the tables it leaves."""
+"""Checks a data set before training: duplicates, shortcuts, mislabels; writes cleaned tables."""

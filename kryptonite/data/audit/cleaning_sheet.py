@@ -1,4 +1,4 @@
-"""A picture sheet of what cleaning moves, drops and hesitates over, for the eye to judge."""
+"""Draws photos that cleaning moves, drops or only just keeps, for inspection by eye."""
 
 from pathlib import Path
 
@@ -10,19 +10,23 @@ from kryptonite.core.files import atomic_path
 from kryptonite.core.images import read_rgb
 from kryptonite.data.audit.cleaning import DROP, KEEP, MOVE
 
-TYPICAL = 5  # photos shown of a folder
+TYPICAL = 5  # photos shown per folder
 
 
 def draw_cleaning_sheet(
     target: Path | str, images: pd.DataFrame, found: pd.DataFrame, each: int = 8
 ) -> None:
-    """Draws the sheet; a row is a photo, photos of its folder, photos of the person it is most like, and the reason.
+    """Draws the sheet.
+
+    Each row shows a photo, typical photos of its folder and of the most similar other folder, and
+    the reason.
 
     Args:
-        target: File to write; its suffix names the format.
+        target: File to write; its suffix sets the format.
         images: Columns label, path; N rows.
-        found: What `data.audit.cleaning.find_mislabels` says of them.
-        each: Rows at most of each: moved and dropped photos, clearest and least clear, and photos kept although more like others.
+        found: Result of `data.audit.cleaning.find_mislabels` for these rows.
+        each: Maximum rows of each group: moved and dropped photos, clearest and least clear, and
+            kept photos that are more like another folder than like their own.
     """
     bands = _bands(found, each)
     height = sum(max(1, len(rows)) for _, rows in bands)
@@ -51,8 +55,9 @@ def draw_cleaning_sheet(
                 grid[line, TYPICAL + 1 + column].imshow(read_rgb(path))
             entry = found.loc[row]
             caption = (
-                f"{title}: folder {images.at[row, 'label']}, likeness {entry['own']:.1f} (left); most like {entry['best_label']}, "
-                f"likeness {entry['best']:.1f} (right); {entry['reason']}; probability {entry['probability']:.3f}"
+                f"{title}: folder {images.at[row, 'label']}, likeness {entry['own']:.1f} (left); "
+                f"most like {entry['best_label']}, likeness {entry['best']:.1f} (right); "
+                f"{entry['reason']}; probability {entry['probability']:.3f}"
             )
             grid[line, 0].set_title(caption, fontsize=6.5, loc="left", pad=3)
             line += 1
@@ -64,7 +69,11 @@ def draw_cleaning_sheet(
 
 
 def _bands(found: pd.DataFrame, each: int) -> list[tuple[str, list[int]]]:
-    """Titles and rows: what is clear by how much more like others than like its folder it is, what is not by its probability."""
+    """Titles and rows of the sheet's groups.
+
+    Clear cases are ranked by how much more similar the photo is to others than to its folder,
+    unclear ones by their probability.
+    """
     gap = found["best"] - found["own"]
     bands = []
     for action, title in ((MOVE, "Moved"), (DROP, "Dropped")):
@@ -73,13 +82,13 @@ def _bands(found: pd.DataFrame, each: int) -> list[tuple[str, list[int]]]:
         doubtful = list(found.loc[chosen, "probability"].drop(clear).nsmallest(each).index)
         bands += [(f"{title}, clearest", clear), (f"{title}, least clear", doubtful)]
     kept = (found["action"] == KEEP) & (gap > 0)
-    return [*bands, ("Kept all the same", list(gap[kept].nlargest(each).index))]
+    return [*bands, ("Kept nevertheless", list(gap[kept].nlargest(each).index))]
 
 
-def _typical(images: pd.DataFrame, found: pd.DataFrame, label: str, besides: int) -> list[str]:
-    """Paths of up to TYPICAL photos that stand for a folder, from the most to the least like it."""
+def _typical(images: pd.DataFrame, found: pd.DataFrame, label: str, excluded: int) -> list[str]:
+    """Paths of up to TYPICAL photos that represent a folder, from the most to the least like it."""
     chosen = found[(images["label"] == label).to_numpy() & found["core"].to_numpy()].drop(
-        besides, errors="ignore"
+        excluded, errors="ignore"
     )
     ranked = chosen.sort_values("own", ascending=False, kind="stable").index
     picked = np.unique(

@@ -1,4 +1,4 @@
-"""What is wrong with a data set before anything is trained on it."""
+"""Finds unreadable files, duplicates and identities in two splits."""
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +12,15 @@ from kryptonite.core.errors import ImageReadError
 from kryptonite.core.files import sha256_bytes
 from kryptonite.core.images import decode_rgb, read_bytes
 
-NEAR = 4  # bits of 64 in which two difference hashes may differ and still be near-duplicates
-SHOWN = 50  # examples listed per finding; the counts are of all
+NEAR = 4  # bits of 64 in which the difference hashes of near-duplicates may differ
+SHOWN = 50  # examples listed per finding; counts cover all
 
 
 def difference_hash(image: np.ndarray) -> int:
-    """64-bit difference hash (Krawetz 2013): signs of horizontal brightness steps on an 8×9 thumbnail.
+    """64-bit difference hash (Krawetz 2013): signs of horizontal steps on an 8×9 thumbnail.
 
     Args:
-        image: uint8, H×W×3.
+        image: RGB uint8, H×W×3.
     """
     thumbnail = cv2.resize(
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA
@@ -30,13 +30,14 @@ def difference_hash(image: np.ndarray) -> int:
 
 
 def near_pairs(hashes: np.ndarray, near: int = NEAR) -> list[tuple[int, int]]:
-    """All pairs of rows whose hashes differ in at most `near` bits.
+    """Finds all pairs of rows whose hashes differ in at most `near` bits.
 
-    By the pigeonhole principle two hashes that differ in k bits agree on one of k+1 bands; only rows sharing a band are compared.
+    By the pigeonhole principle, two hashes that differ in k bits agree on one of k+1 bands, so only
+    rows that share a band are compared.
 
     Args:
         hashes: N uint64.
-        near: 0..7.
+        near: Maximum number of differing bits, 0..7.
     """
     bits = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)
     found: set[tuple[int, int]] = set()
@@ -54,19 +55,21 @@ def near_pairs(hashes: np.ndarray, near: int = NEAR) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def audit(images: pd.DataFrame) -> dict[str, Any]:
-    """Counts and findings over all splits.
+def audit_integrity(images: pd.DataFrame) -> dict[str, Any]:
+    """Counts the images and looks for faults over all splits.
 
     Args:
-        images: Columns label, path, split, is_synthetic of every split together.
+        images: Columns label, path, split, is_synthetic, of all splits together.
 
     Returns:
-        JSON-able: counts per split; `unreadable`, `duplicates` (equal bytes), `identities_in_two_splits`, `near_duplicates_across_splits`
-        (difference hashes within 4 bits of 64). Each finding has a count and up to 50 examples.
+        JSON-able: `counts` per split; `unreadable`, `duplicates` (equal bytes),
+        `identities_in_two_splits`, `near_duplicates_across_splits` (difference hashes within 4 bits
+        of
+        64), each with its count and up to 50 examples.
     """
     images = images.reset_index(drop=True)
 
-    def look(path: str) -> tuple[str, int, str]:
+    def inspect(path: str) -> tuple[str, int, str]:
         try:
             content = read_bytes(path)
             return sha256_bytes(content), difference_hash(decode_rgb(content, path)), ""
@@ -74,12 +77,12 @@ def audit(images: pd.DataFrame) -> dict[str, Any]:
             return "", 0, str(error)
 
     with ThreadPoolExecutor() as threads:
-        looks = list(threads.map(look, images["path"]))
-    digest = pd.Series([item[0] for item in looks])
+        inspected = list(threads.map(inspect, images["path"]))
+    digest = pd.Series([digest for digest, _, _ in inspected])
     readable = digest != ""
     splits = images.groupby("label")["split"].nunique()
     rows = np.flatnonzero(readable)
-    near = near_pairs(np.array([looks[row][1] for row in rows], dtype=np.uint64))
+    near = near_pairs(np.array([inspected[row][1] for row in rows], dtype=np.uint64))
     crossing = [
         (rows[a], rows[b])
         for a, b in near
@@ -104,7 +107,7 @@ def audit(images: pd.DataFrame) -> dict[str, Any]:
 
     return {
         "counts": counts,
-        "unreadable": finding([item[2] for item in looks if item[2]]),
+        "unreadable": finding([error for _, _, error in inspected if error]),
         "duplicates": finding(groups),
         "identities_in_two_splits": finding(sorted(splits.index[splits > 1])),
         "near_duplicates_across_splits": finding(

@@ -1,4 +1,4 @@
-"""From either layout to CSVs with frozen splits and validation pairs, and an audit."""
+"""Converts either layout to CSVs with a frozen split and frozen validation pairs, and audits it."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path, write_json
 from kryptonite.data.audit.cleaning import DROP, KEEP, MOVE, CleanConfig, find_mislabels
 from kryptonite.data.audit.cleaning_sheet import draw_cleaning_sheet
-from kryptonite.data.audit.integrity import audit
+from kryptonite.data.audit.integrity import audit_integrity
 from kryptonite.data.audit.shortcuts import audit_shortcuts
 from kryptonite.data.layouts import DataConfig, load_images, load_test_pairs
 from kryptonite.data.pairs import make_pairs, save_pairs
@@ -22,39 +22,41 @@ from kryptonite.data.table import save_images
 AUDIT = "audit.json"  # in a data root
 FINDINGS, SHEET = "cleaning.csv", "cleaning.png"  # beside cleaned tables
 
-# Gives for N image files which can be read (N bool) and the embeddings of those.
+# Maps N image files to which of them are readable (N bool) and to the embeddings of those.
 Embed = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
 
 def prepare(
     config: DataConfig, out: Path, embed: Embed | None = None, cleaning: CleanConfig | None = None
 ) -> dict[str, Any]:
-    """Splits, audits, cleans where asked, draws and freezes.
+    """Splits the data, audits it, cleans it on request, and freezes validation pairs.
 
     Args:
         config: Where the data is; an existing split (val.csv) is kept.
-        out: Folder for train.csv, val.csv, test.csv (paths relative to that folder, which is then a data root itself), pairs_val.csv and
-            audit.json. Tables that are there already are left as they are.
-        embed: A face recogniser; given one, photos of the training people that are filed under the wrong person are moved or left out in
-            train.csv, and cleaning.csv and cleaning.png say which and why. The validation people stay as they are: a recogniser must not
-            choose what it is judged by.
-        cleaning: How sure that must be.
+        out: Folder for train.csv, val.csv, test.csv (paths relative to that folder, which becomes a
+            data root itself), pairs_val.csv and audit.json. Existing tables are left as they are.
+        embed: Face recogniser; if given, photos of training identities that are filed under the
+            wrong identity are moved or left out in train.csv, and cleaning.csv and cleaning.png
+            list them. The validation data is never cleaned: a recogniser must not choose its own
+            test set.
+        cleaning: Certainty required to move or drop a photo.
 
     Returns:
-        What audit.json holds: `data.audit.integrity.audit`, under `shortcuts` `data.audit.shortcuts.audit_shortcuts`, split hash and seed; where
-        cleaned also `cleaning`, photos by action.
+        The content of audit.json: that of `audit_integrity`; under `shortcuts` that of
+        `audit_shortcuts`; split hash and seed; and, if cleaned, under `cleaning` photos per action.
 
     Raises:
-        DataError: Names file and row; or cleaned tables would take the place of tables that are there.
+        DataError: Names file and row; or cleaned tables would overwrite existing ones.
     """
     if embed and any((out / f"{split}.csv").exists() for split in ("train", "val")):
         raise DataError(
-            f"{out}: has tables already, which cleaning does not overwrite; name another folder with --out"
+            f"{out}: already has tables, which cleaning does not overwrite; choose another folder "
+            "with --out"
         )
     frames = {split: load_images(config, split) for split in ("train", "val")}
     images = pd.concat(frames.values(), ignore_index=True)
     report = {
-        **audit(images),
+        **audit_integrity(images),
         "shortcuts": audit_shortcuts(images),
         "split_hash": split_hash(images),
         "seed": config.seed,
@@ -64,7 +66,8 @@ def prepare(
             frames["train"], embed, cleaning or CleanConfig(), out
         )
     pairs = make_pairs(frames["val"], config.pairs)
-    # pairs_val.csv goes first: train.py takes the split from val.csv only once both CSVs are there.
+    # pairs_val.csv comes first: once both split tables exist, training reads them and must find the
+    # pairs as well.
     save_pairs(out / "pairs_val.csv", pairs, out)
     if not ((out / "train.csv").exists() and (out / "val.csv").exists()):
         for split, frame in reversed(frames.items()):
@@ -85,15 +88,20 @@ def prepare(
 def _clean(
     images: pd.DataFrame, embed: Embed, config: CleanConfig, out: Path
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The table without its mislabels (unreadable files stay in it, to be counted by training), and photos by action."""
+    """Cleans a table and writes the findings.
+
+    Returns:
+        The table without its mislabels (unreadable files stay, so that training counts them), and
+        photos per action.
+    """
     readable, embeddings = embed(list(images["path"]))
-    seen = images[readable].reset_index(drop=True)
+    known = images[readable].reset_index(drop=True)
     found = find_mislabels(
-        seen["label"].to_numpy(), embeddings, seen["is_synthetic"].to_numpy(), config
+        known["label"].to_numpy(), embeddings, known["is_synthetic"].to_numpy(), config
     )
     with atomic_path(out / FINDINGS) as temporary:
-        paths = [os.path.relpath(path, out) for path in seen["path"]]
-        found.rename(columns={"label": "new_label"}).assign(label=seen["label"], path=paths)[
+        paths = [os.path.relpath(path, out) for path in known["path"]]
+        found.rename(columns={"label": "new_label"}).assign(label=known["label"], path=paths)[
             [
                 "path",
                 "label",
@@ -108,7 +116,7 @@ def _clean(
                 "reason",
             ]
         ].to_csv(temporary, index=False, float_format="%.4f")
-    draw_cleaning_sheet(out / SHEET, seen, found)
+    draw_cleaning_sheet(out / SHEET, known, found)
     cleaned = images.copy()
     cleaned.loc[readable, "label"] = found["label"].to_numpy()
     dropped = np.zeros(len(images), bool)

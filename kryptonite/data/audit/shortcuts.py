@@ -1,4 +1,7 @@
-"""Whether a file's outside tells genuine photos from `k_` images: what it tells, a detector learns in place of a forgery's traces."""
+"""Tests whether file properties alone tell genuine photos from `k_` images.
+
+If they do, a detector learns them as a shortcut instead of a forgery's traces.
+"""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,12 +16,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-LEAK = 0.6  # cross-validated AUC above which the facts are said to leak
+LEAK = 0.6  # cross-validated AUC above which file facts are said to leak the class
 FOLDS = 5
 RESAMPLES = 500
-LIMIT = 20_000  # images whose facts are read, of whole people drawn by seed: more would narrow the interval no further than anyone needs
+# Images to read at most, of whole identities drawn by seed; more would hardly narrow the interval.
+LIMIT = 20_000
 
-# Causes before consequences: where two groups tell equally well, the earlier one is named first.
+# Causes before consequences: of two groups that tell equally well, the earlier one is named first.
 GROUPS = {
     "compression": ["quality", "luma_table", "chroma_table", "subsampling", "progressive"],
     "size": ["width", "height", "aspect"],
@@ -29,10 +33,10 @@ GROUPS = {
 }
 _CATEGORIES = ("subsampling", "format", "mode")
 _SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
-_SEEN = 256  # pixels a side has at least when it is decoded for margins and colour
-_FLAT = 4.0  # grey levels by which a margin's row may differ from the border, on average
+_DRAFT = 256  # minimum side in pixels at which images are decoded for margins and colour
+_FLAT = 4.0  # mean grey levels by which a row of a margin may differ from the border
 
-# The luminance table of the JPEG standard (ITU-T T.81, table K.1), which encoders of the IJG's family scale by quality.
+# Luminance table of the JPEG standard (ITU-T T.81, table K.1), which libjpeg scales by quality.
 _LUMA = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -47,30 +51,31 @@ _LUMA = np.array(
 ).ravel()
 _QUALITIES = np.arange(1, 101)
 _PERCENT = np.where(_QUALITIES < 50, 5000 // _QUALITIES, 200 - 2 * _QUALITIES)
-_SCALED = np.clip(
-    (_LUMA * _PERCENT[:, None] + 50) // 100, 1, 255
-)  # 100×64, as libjpeg's jpeg_set_quality makes them
+# 100×64: the tables of jpeg_set_quality in libjpeg.
+_SCALED = np.clip((_LUMA * _PERCENT[:, None] + 50) // 100, 1, 255)
 
 
 def estimate_quality(luma: Sequence[int]) -> int:
-    """The quality, 1..100, whose standard luminance table is nearest; exact for files of libjpeg and its kin.
+    """Quality, 1..100, whose standard luminance table is nearest; exact for libjpeg's files.
 
     Args:
-        luma: 64 quantisation steps in the natural order of rows.
+        luma: 64 quantisation steps in row-major order.
     """
     return int(_QUALITIES[np.abs(_SCALED - np.asarray(luma)).sum(1).argmin()])
 
 
 def file_facts(paths: Iterable[str]) -> pd.DataFrame:
-    """Reads what can be told of images without looking at what they show.
+    """Reads properties of image files that do not depend on what the images show.
 
     Args:
         paths: Image files.
 
     Returns:
-        One row per readable image, indexed by its position in `paths`, with the columns of `GROUPS`: `quality` 1..100 and the sums of the
-        quantisation tables (NaN but for JPEG; chroma also for grey ones), chroma subsampling, pixels as stored, aspect (width over height),
-        flat margins as fractions of the image's height or width, mean red, green and blue 0..255, bytes.
+        One row per readable image, indexed by its position in `paths`, with the columns of
+        `GROUPS`: `quality` 1..100 and the sums of the quantisation tables (NaN except for JPEG;
+        chroma also for grey images), chroma subsampling, pixels as stored, aspect (width over
+        height), flat margins as fractions of the image's height or width, mean red, green and blue
+        0..255, bytes.
     """
     paths = list(paths)
     with ThreadPoolExecutor() as threads:
@@ -98,25 +103,21 @@ def _facts(path: str) -> dict[str, Any] | None:
                 "mode": image.mode,
                 **_jpeg(image),
             }
-            # The decoder of JPEG shrinks by up to eight for next to nothing.
-            image.draft("RGB", (_SEEN, _SEEN))
+            # JPEG decoders shrink by up to eight almost for free.
+            image.draft("RGB", (_DRAFT, _DRAFT))
             pixels = np.asarray(image.convert("RGB"))
             facts |= {"exif": "exif" in image.info, "icc_profile": "icc_profile" in image.info}
     except Exception:  # Pillow raises OSError, SyntaxError, struct.error, … for broken files
         return None
+    red, green, blue, _ = cv2.mean(pixels)  # always four channels
     columns = pixels.swapaxes(0, 1)
     sides = {"top": pixels, "bottom": pixels[::-1], "left": columns, "right": columns[::-1]}
-    return (
-        facts
-        | {f"margin_{side}": _margin(rows) for side, rows in sides.items()}
-        | dict(
-            zip(("red", "green", "blue"), cv2.mean(pixels), strict=False)
-        )  # cv2.mean gives a fourth channel
-    )
+    margins = {f"margin_{side}": _margin(rows) for side, rows in sides.items()}
+    return facts | margins | {"red": red, "green": green, "blue": blue}
 
 
 def _jpeg(image: Image.Image) -> dict[str, Any]:
-    """How a JPEG was compressed; blanks for other formats."""
+    """Compression settings of a JPEG; blank for other formats."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
         return {
             "quality": np.nan,
@@ -136,7 +137,7 @@ def _jpeg(image: Image.Image) -> dict[str, Any]:
 
 
 def _margin(rows: np.ndarray) -> float:
-    """How far the flat colour of the first row reaches in, 0..1; black bars and studio walls alike.
+    """Depth of the flat margin that starts at the first row, 0..1: a black bar or a plain wall.
 
     Args:
         rows: uint8, H×W×3.
@@ -151,23 +152,25 @@ def _margin(rows: np.ndarray) -> float:
 
 
 def audit_shortcuts(images: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """Lets a classifier tell genuine from `k_` images by file facts alone, the people of its test folds being others than it learnt from.
+    """Trains a classifier to tell genuine from `k_` images by file facts alone.
 
-    Every group of facts is tried alone as well and, in groups that leak, every single fact: facts hang together, so that shuffling or
-    leaving out one of them would show little.
+    It is cross-validated by identity: no identity is in both training and test folds. Every group
+    of facts is also tried alone and, in groups that leak, every single fact: facts are correlated,
+    so that shuffling or omitting one of them would show little.
 
     Args:
         images: Columns label, path, is_synthetic.
-        seed: Of folds and draws.
+        seed: Seeds folds, classifier and bootstrap.
 
     Returns:
-        JSON-able. `images`, `unreadable`, `identities` are counts. `auc` has its 95% `interval` (bootstrap over identities) beside it; both
-        are None where there are too few people to judge by. `leaks` is whether `auc` is above `limit`. `groups`, from the most telling to
-        the least, have their `auc` and their `facts`, what is typical of them (median, share, or most frequent) for `genuine` and for
-        `synthetic` images. `cure` holds fields of the aligner's configuration that make photos alike, where compression or size leaks.
-        `verdict` says it in words.
+        JSON-able. `images`, `unreadable`, `identities` are counts. `auc` has its 95% `interval`
+        (bootstrap over identities); both are None where there are too few identities. `leaks` tells
+        whether `auc` exceeds `limit`. `groups`, sorted by falling AUC, have their `auc` and their
+        `facts`, with typical values (median, share, or most frequent) of `genuine` and of
+        `synthetic` images. `cure` holds aligner settings that make photos alike, as a
+        counter-measure where compression or size leaks. `verdict` is a summary in words.
     """
-    images = _some_people(images, seed).reset_index(drop=True)
+    images = _sample_identities(images, seed).reset_index(drop=True)
     facts = file_facts(images["path"])
     synthetic, label = (
         images.loc[facts.index, name].to_numpy() for name in ("is_synthetic", "label")
@@ -178,10 +181,12 @@ def audit_shortcuts(images: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
         "identities": len(set(label)),
         "limit": LEAK,
     }
-    people = [len(set(label[chosen])) for chosen in (~synthetic, synthetic)]
-    if min(people) < FOLDS:
-        found = f"{people[0]} people with genuine and {people[1]} with k_ images"
-        verdict = f"not judged: there are {found}, at least {FOLDS} of each are needed"
+    identities = [len(set(label[chosen])) for chosen in (~synthetic, synthetic)]
+    if min(identities) < FOLDS:
+        verdict = (
+            f"undecided: found {identities[0]} people with genuine and {identities[1]} with k_ "
+            f"images, but at least {FOLDS} of each are needed"
+        )
         return counts | {
             "auc": None,
             "interval": None,
@@ -196,9 +201,11 @@ def audit_shortcuts(images: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     )
 
     def alone(names: list[str]) -> float:
-        return float(roc_auc_score(synthetic, _tell(facts[names], synthetic, folds, seed)))
+        return float(
+            roc_auc_score(synthetic, _cross_validate(facts[names], synthetic, folds, seed))
+        )
 
-    scores = _tell(facts, synthetic, folds, seed)
+    scores = _cross_validate(facts, synthetic, folds, seed)
     auc = float(roc_auc_score(synthetic, scores))
     groups = {
         group: {"auc": alone(names), "facts": _typical(facts[names], synthetic)}
@@ -207,7 +214,7 @@ def audit_shortcuts(images: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     groups = dict(sorted(groups.items(), key=lambda item: -round(item[1]["auc"], 2)))
     leaking = {}
     if auc > LEAK:
-        # Where they leak only together, the strongest stands for all.
+        # Where groups leak only in combination, name the strongest.
         leaking = {group: each for group, each in groups.items() if each["auc"] > LEAK} or dict(
             list(groups.items())[:1]
         )
@@ -215,39 +222,41 @@ def audit_shortcuts(images: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
         for name, fact in each["facts"].items():
             fact["auc"] = alone([name])
     interval = _interval(synthetic, scores, label, seed)
-    named = "; ".join(_named(group, each) for group, each in leaking.items())
+    verdict = f"AUC {auc:.2f} [{interval[0]:.2f}, {interval[1]:.2f}], "
+    if leaking:
+        described = "; ".join(_describe(group, each) for group, each in leaking.items())
+        verdict += f"file facts tell genuine from k_: {described}"
+    else:
+        verdict += "nothing leaks"
+    if set(leaking) == {"file_size"}:
+        # The cause is the content rather than the file, so re-encoding does not remove it.
+        verdict += "; at equal compression and size this is the detail that the images show"
+    remediable = {"compression", "size"} & set(leaking)
     return counts | {
         "auc": auc,
         "interval": interval,
         "leaks": auc > LEAK,
         "groups": groups,
-        "cure": _cure(facts, synthetic) if {"compression", "size"} & set(leaking) else {},
-        "verdict": f"AUC {auc:.2f} [{interval[0]:.2f}, {interval[1]:.2f}], "
-        + (f"file facts tell genuine from k_: {named}" if leaking else "nothing leaks")
-        # Not a matter of packaging then: no re-encoding takes it away.
-        + (
-            "; at equal compression and size this is the detail that the images show"
-            if set(leaking) == {"file_size"}
-            else ""
-        ),
+        "cure": _counter_measure(facts, synthetic) if remediable else {},
+        "verdict": verdict,
     }
 
 
-def _some_people(images: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """All images, or those of as many people as come to about `LIMIT` images."""
+def _sample_identities(images: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """All images, or those of as many identities as have about `LIMIT` images together."""
     if len(images) <= LIMIT:
         return images
     sizes = images["label"].value_counts().sort_index().sample(frac=1, random_state=seed)
     return images[images["label"].isin(sizes.index[sizes.cumsum() <= LIMIT])]
 
 
-def _tell(
+def _cross_validate(
     facts: pd.DataFrame,
     synthetic: np.ndarray,
     folds: list[tuple[np.ndarray, np.ndarray]],
     seed: int,
 ) -> np.ndarray:
-    """Cross-validated log-odds of 'synthetic' by these facts: N floats, above 0 where the facts speak for it."""
+    """Cross-validated log-odds of 'synthetic' from these facts: N floats, 0 is neutral."""
     varied = facts.loc[:, facts.nunique(dropna=False) > 1]
     scores = np.zeros(len(facts))
     if varied.shape[1]:
@@ -259,16 +268,16 @@ def _tell(
                 categorical_features="from_dtype",
                 random_state=seed,
             ).fit(varied.iloc[train], synthetic[train])
-            # Less the odds before any fact was seen, which differ from fold to fold and would set its scores apart from the others'.
-            share = synthetic[train].mean()
-            scores[test] = trees.decision_function(varied.iloc[test]) - np.log(share / (1 - share))
+            # Subtract the prior log-odds, which differ between folds and would offset their scores.
+            prior = synthetic[train].mean()
+            scores[test] = trees.decision_function(varied.iloc[test]) - np.log(prior / (1 - prior))
     return scores
 
 
 def _interval(
     synthetic: np.ndarray, scores: np.ndarray, label: np.ndarray, seed: int
 ) -> list[float]:
-    """95% interval of the AUC when people are drawn anew, with all their images."""
+    """95% interval of the AUC from a bootstrap over identities."""
     names, codes = np.unique(label, return_inverse=True)
     _, levels = np.unique(scores, return_inverse=True)
     generator = np.random.default_rng(seed)
@@ -288,25 +297,33 @@ def _interval(
 
 
 def _typical(facts: pd.DataFrame, synthetic: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Per fact and class the most frequent category, the share of true values, or the median; None where there is no value."""
+    """Typical value of each fact per class.
 
-    def middle(values: pd.Series) -> Any:
+    It is the most frequent category, the share of true values, or the median; None if there is
+    no value at all.
+    """
+
+    def typical(values: pd.Series) -> Any:
         if isinstance(values.dtype, pd.CategoricalDtype):
             return values.mode()[0]
-        middle = values.mean() if values.dtype == bool else values.median()
-        return None if np.isnan(middle) else float(middle)
+        value = values.mean() if values.dtype == bool else values.median()
+        return None if np.isnan(value) else float(value)
 
     return {
         name: {
-            "genuine": middle(facts.loc[~synthetic, name]),
-            "synthetic": middle(facts.loc[synthetic, name]),
+            "genuine": typical(facts.loc[~synthetic, name]),
+            "synthetic": typical(facts.loc[synthetic, name]),
         }
         for name in facts
     }
 
 
-def _cure(facts: pd.DataFrame, synthetic: np.ndarray) -> dict[str, int]:
-    """A size a little below, and a quality no higher than, what all but a twentieth of the poorer class's images have."""
+def _counter_measure(facts: pd.DataFrame, synthetic: np.ndarray) -> dict[str, int]:
+    """Aligner settings that make both classes alike.
+
+    A size slightly below, and a quality no higher than, those of all but a twentieth of the poorer
+    class's images.
+    """
     poorer = (
         pd.DataFrame({"side": facts[["width", "height"]].max(axis=1), "quality": facts["quality"]})
         .groupby(synthetic)
@@ -319,8 +336,8 @@ def _cure(facts: pd.DataFrame, synthetic: np.ndarray) -> dict[str, int]:
     }
 
 
-def _named(group: str, described: dict[str, Any]) -> str:
-    """For example `compression 0.98 (quality 92 against 75; also luma table, chroma table)`."""
+def _describe(group: str, described: dict[str, Any]) -> str:
+    """Formats e.g. `compression 0.98 (quality 92 against 75; also luma table, chroma table)`."""
     facts = sorted(described["facts"].items(), key=lambda item: -round(item[1]["auc"], 2))
     (name, fact), *others = facts
     values = [_short(fact[one]) for one in ("genuine", "synthetic")]
@@ -330,7 +347,7 @@ def _named(group: str, described: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """Three digits of a small number, all of a large one."""
+    """Formats three digits of a small number, all integer digits of a large one."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,1 +1,1 @@
-"""What both branches' training shares: trainer with resume, averages and early stop, optimiser, data sets, ranks."""
+"""Training code shared by the branches: the fit loop, optimiser, data sets and samplers."""

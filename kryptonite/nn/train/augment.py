@@ -1,4 +1,4 @@
-"""Augmentation of crop batches with kornia, blind to the class."""
+"""Augmentation of crop batches with kornia, independent of the class."""
 
 from collections.abc import Callable
 
@@ -8,21 +8,22 @@ from torch import nn
 
 from kryptonite.nn.train.config import AugmentConfig
 
-SMALLEST = 0.4  # of the side, when rescaling
+MIN_SCALE = 0.4  # smallest side when rescaling, relative to the crop
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Augment(nn.Module):
-    """Changes crops as photos are changed on their way: camera first, then resizing, then compression.
+    """Degrades crops in the order photos are degraded: camera, resizing, compression.
 
     Args:
-        config: Probabilities.
+        config: Probability of each step.
     """
 
     def __init__(self, config: AugmentConfig):
         super().__init__()
-        # Each step sees the crops it changes and no others: kornia, left to choose, works on all of them and throws most of it away.
+        # Each step gets only the crops it changes: kornia's own per-sample probability would
+        # process the whole batch and discard most of it.
         self._steps: list[tuple[float, Step]] = [
             (0.5, lambda images: images.flip(3)),
             (config.colour, ColorJiggle(0.2, 0.2, 0.2, 0.02, p=1.0)),
@@ -30,17 +31,20 @@ class Augment(nn.Module):
             (config.noise, RandomGaussianNoise(std=0.03, p=1.0)),
             (
                 config.rescale,
-                lambda images: down_up(images, float(torch.empty(()).uniform_(SMALLEST, 1))),
+                lambda images: down_up(images, float(torch.empty(()).uniform_(MIN_SCALE, 1))),
             ),
             (config.jpeg, RandomJPEG(jpeg_quality=(50.0, 95.0), p=1.0)),
         ]
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Maps float N×3×S×S in 0..1 to the same, S a multiple of 16 (JPEG's blocks with halved chroma)."""
+        """Augments float N×3×S×S in 0..1.
+
+        S must be a multiple of 16, the block size of JPEG with subsampled chroma.
+        """
         images = images.clone()
-        for share, step in self._steps:
-            chosen = torch.rand(len(images)) < share
+        for probability, step in self._steps:
+            chosen = torch.rand(len(images)) < probability
             if chosen.any():
                 images[chosen] = step(images[chosen]).clamp(0, 1)
         return images

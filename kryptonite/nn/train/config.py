@@ -1,4 +1,4 @@
-"""How long a branch trains, on what, and how its crops are changed; apart from the trainer, so that scoring need not load it."""
+"""Settings of training runs; kept apart from the trainer so that scoring need not import it."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,24 @@ from kryptonite.core.errors import ConfigError
 
 @dataclass
 class FitConfig:
-    """How long and on what a branch trains.
+    """Length and hardware of a training run.
 
     Args:
-        epochs: Passes over the sampler; 0 keeps the start weights.
-        precision: Lightning's name: `32-true`, `bf16-mixed`, `16-mixed`.
-        ema_decay: Exponential moving average of the weights, per step; 0 switches it off.
-        soup: Trainings from the same start weights, each on batches of its own, whose best weights are averaged into one network (model
-            soup, Wortsman et al. 2022); takes as many times as long.
-        patience: Epochs without a better validation EER before training stops.
-        devices: Processes on this machine: GPUs, or CPU processes talking over gloo.
-        nodes: Machines, when started by torchrun on each.
+        epochs: Passes over the sampler; 0 keeps the initial weights.
+        precision: Lightning's name for the number format: `32-true`, `bf16-mixed`, `16-mixed`.
+        ema_decay: Decay per step of the exponential moving average of the weights; 0 disables it.
+        soup: Number of trainings from the same initial weights on different batches. Their best
+            weights are averaged into one network (model soup, Wortsman et al. 2022); training
+            time grows by the same factor.
+        patience: Epochs without a lower validation EER before training stops.
+        devices: Processes on this machine: GPUs, or CPU processes connected by gloo.
+        nodes: Machines; start the run with torchrun on each.
         accelerator: `auto`, `cpu` or `gpu`.
-        gradient_clip: Largest gradient norm.
+        gradient_clip: Largest gradient norm; longer gradients are scaled down to it.
         workers: Processes that read crops.
 
     Raises:
-        ConfigError: A soup of no training.
+        ConfigError: `soup` is below 1.
     """
 
     epochs: int = 10
@@ -44,14 +45,14 @@ class FitConfig:
 
 @dataclass
 class AugmentConfig:
-    """How training crops are changed; genuine and synthetic ones alike, each step with its own probability per crop.
+    """Augmentation of training crops, the same for both classes; each step is drawn per crop.
 
     Args:
-        colour: Probability of a change of brightness, contrast, saturation and hue.
-        blur: Of a Gaussian blur.
-        noise: Of Gaussian noise.
-        rescale: Of being shrunk and enlarged again.
-        jpeg: Of JPEG compression at a quality of 50 to 95.
+        colour: Probability of changing brightness, contrast, saturation and hue.
+        blur: Probability of Gaussian blur.
+        noise: Probability of Gaussian noise.
+        rescale: Probability of shrinking the crop and enlarging it again.
+        jpeg: Probability of JPEG compression at a quality of 50 to 95.
     """
 
     colour: float = 0.5

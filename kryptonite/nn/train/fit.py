@@ -1,11 +1,12 @@
-"""One call that trains a branch: resumes, averages weights, stops early, keeps the best, never less than the start."""
+"""Trains a branch in one call: resumes, averages weights, stops early and keeps the best weights.
+
+The weights kept are never worse on the validation set than those training started with.
+"""
 
 import json
-import logging
 import math
 import shutil
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,25 +26,25 @@ from torch.utils.data import DataLoader
 
 from kryptonite.core.errors import MetricError
 from kryptonite.core.files import write_json
-from kryptonite.core.memory import keep_freed_memory
 from kryptonite.nn.train.batches import RankedBatches
 from kryptonite.nn.train.config import FitConfig
+from kryptonite.nn.train.datasets import Loaders
+from kryptonite.nn.train.module import MONITOR
 from kryptonite.nn.train.ranks import ranks, wait_for_all
-
-MONITOR = "val_eer"
 
 Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training came to; scores are validation EERs in 0..1.
+    """Result of a training; scores are validation EERs in 0..1.
 
     Args:
-        start_score: Of the weights training began with.
-        best_score: Of the weights kept; at most `start_score`.
-        best_epoch: 1-based epoch of the weights kept, of a soup the last epoch of its parts; 0 means the start weights.
-        averaged: Of how many trainings the weights kept are the mean.
+        start_score: Score of the initial weights.
+        best_score: Score of the weights kept; at most `start_score`.
+        best_epoch: 1-based epoch of the weights kept, for a soup the latest epoch among its parts;
+            0 means the initial weights.
+        averaged: Number of trainings whose mean the weights kept are.
         seconds: Wall-clock time of this call.
     """
 
@@ -55,13 +56,15 @@ class FitResult:
 
 
 class _BeginEpoch(Callback):
-    """Makes an epoch a function of the seed and its number, so that a training that was interrupted goes on as it would have without.
+    """Makes every epoch depend on nothing but the seed and its number.
 
-    Lightning tells the epoch to samplers only, not to batch samplers, and starts reading before it announces a training that goes on.
+    An interrupted training then continues exactly as it would have without the interruption.
+    Lightning calls `set_epoch` on samplers only, not on batch samplers, and starts reading a
+    resumed training before its first hook for the epoch.
 
     Args:
-        seed: Of the training.
-        batches: What is read.
+        seed: Seeds the training.
+        batches: The training loader's batch sampler.
     """
 
     def __init__(self, seed: int, batches: RankedBatches):
@@ -70,17 +73,20 @@ class _BeginEpoch(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Chooses the epoch after the last whole one."""
+        """Selects the epoch after the last complete one."""
         self._batches.set_epoch(checkpoint["epoch"] + 1)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Chooses the epoch that is drawn."""
+        """Selects the epoch to draw."""
         self._batches.set_epoch(trainer.current_epoch)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seeds torch, numpy and Python before the first step: a loader that starts reading draws a number of its own."""
+        """Seeds torch, numpy and Python before the first step.
+
+        Any earlier is too early: a loader draws a random number when it starts reading.
+        """
         if batch_idx == 0:
             seed = int(
                 np.random.SeedSequence([self._seed, trainer.current_epoch]).generate_state(1)[0]
@@ -97,68 +103,55 @@ class _Candidate(NamedTuple):
 
 def fit(
     module: pl.LightningModule,
-    train_loader: DataLoader,
-    val_loader: DataLoader,
-    folder: Path,
+    loaders: Loaders,
     config: FitConfig,
     seed: int,
-    version: str,
+    folder: Path,
+    fingerprint: str,
 ) -> FitResult:
-    """Trains `module`, leaving the best weights in it, in eval mode.
+    """Trains `module`, leaving the best weights in it, in eval mode on the CPU.
 
-    The module logs `val_eer` in validation, the same on every rank. The checkpoints in `folder` belong to one `version`: called again
-    with the same one, training goes on after the last whole epoch; with another, it starts anew. Of a soup the mean of all trainings that
-    improved on the start is kept, unless one of them alone is better on the validation set.
+    Called again with the same fingerprint, training continues after the last complete epoch; the
+    checkpoints of another fingerprint are removed first. A soup's mean weights, over all trainings
+    that improved on the initial weights, are kept unless one training alone scores better.
 
     Args:
-        module: Holds the network as `module.network`.
-        train_loader: Its batch sampler is a `nn.train.batches.RankedBatches`.
-        val_loader: The whole validation set, on every rank.
-        folder: For checkpoints and logs.
+        module: Logs `val_eer` in validation, the same on every rank, as `EERModule` does.
+        loaders: Training batches and the whole validation set.
         config: Length, precision, devices.
-        seed: Seeds torch, numpy and Python, workers included; the further trainings of a soup take those that follow.
-        version: Fingerprint of everything that decides the result.
+        seed: Seeds torch, numpy and Python, including worker processes; the further trainings of a
+            soup use the seeds that follow.
+        folder: Holds checkpoints and logs.
+        fingerprint: Identifies everything that decides the result.
 
     Returns:
-        Scores of the start and of what was kept.
+        Scores of the initial weights and of those kept.
+
+    Raises:
+        MetricError: The initial weights have no finite validation EER.
     """
     began = time.perf_counter()
-    keep_freed_memory()
-    _own_folder(folder, version)
+    _claim_folder(folder, fingerprint)
     pl.seed_everything(seed, workers=True, verbose=False)
-    # Lightning's hints on workers and loggers are decided here already; its startup table of devices helps nobody.
-    warnings.filterwarnings(
-        "ignore", message=".*does not have many workers.*|.*num_workers.*|.*persistent_workers.*"
-    )
-    warnings.filterwarnings(
-        "ignore",
-        message=".*isinstance.treespec.*|.*LeafSpec.*|.*Checkpoint directory.*|.*logging interval.*",
-    )
-    # Every rank validates on the whole set and logs the same figure.
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-
     start = _Candidate(
-        _start_score(module, val_loader, folder, config, version), 0, 1, _copied(module)
+        _start_score(module, loaders.val, config, folder, fingerprint), 0, 1, _copied(module)
     )
     trained = []
     for number in range(config.soup if config.epochs else 0):
         if number:
             module.load_state_dict(start.weights)
-            train_loader.batch_sampler.seed = seed + number
+            loaders.train.batch_sampler.seed = seed + number
             pl.seed_everything(seed + number, workers=True, verbose=False)
-        trained.append(
-            _trained(module, train_loader, val_loader, folder / f"{number}", config, seed + number)
-        )
+        trained.append(_trained(module, loaders, config, seed + number, folder / f"{number}"))
     candidates = [start, *(each for each in trained if each.score < start.score)]
     if len(candidates) > 2:
         parts = candidates[1:]
         module.load_state_dict(_mean([each.weights for each in parts]))
-        score = _validated(module, val_loader, config)
+        score = _validated(module, loaders.val, config)
         candidates.append(
             _Candidate(score, max(each.epoch for each in parts), len(parts), _copied(module))
         )
-    # Of equals the start, then the mean of most trainings, which is less of an accident.
+    # Ties go to the initial weights, then to the mean of more trainings, which owes less to chance.
     best = min(candidates, key=lambda each: (each.score, each.epoch > 0, -each.averaged))
     module.load_state_dict(best.weights)
     module.cpu().eval()
@@ -182,14 +175,9 @@ def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
 
 
 def _trained(
-    module: pl.LightningModule,
-    train_loader: DataLoader,
-    val_loader: DataLoader,
-    folder: Path,
-    config: FitConfig,
-    seed: int,
+    module: pl.LightningModule, loaders: Loaders, config: FitConfig, seed: int, folder: Path
 ) -> _Candidate:
-    """Trains from the weights in `module`, or goes on with what `folder` holds; gives the best of all epochs."""
+    """Trains from the weights in `module`, or resumes from `folder`; returns the best epoch."""
     checkpoint = ModelCheckpoint(
         folder,
         filename="best",
@@ -198,7 +186,7 @@ def _trained(
         save_top_k=1,
         enable_version_counter=False,
     )
-    # Lightning's own `save_last` is the last of the best.
+    # Lightning's own `save_last` only copies the last checkpoint that was a best one.
     latest = ModelCheckpoint(
         folder,
         filename="last",
@@ -207,7 +195,7 @@ def _trained(
         enable_version_counter=False,
     )
     callbacks = [
-        _BeginEpoch(seed, train_loader.batch_sampler),
+        _BeginEpoch(seed, loaders.train.batch_sampler),
         checkpoint,
         latest,
         EarlyStopping(MONITOR, mode="min", patience=config.patience),
@@ -226,13 +214,12 @@ def _trained(
         ],
         log_every_n_steps=10,
     )
-    # Lightning, asked to go on with a training that stopped early, would add an epoch.
+    # Lightning would add an epoch if asked to resume a training that stopped early.
     last, ended = folder / "last.ckpt", folder / "ended.json"
     if not ended.exists():
         trainer.fit(
             module,
-            train_loader,
-            val_loader,
+            *loaders,
             ckpt_path=str(last) if last.exists() else None,
             weights_only=True,
         )
@@ -259,7 +246,7 @@ def _copied(module: pl.LightningModule) -> Weights:
 
 
 def _mean(weights: list[Weights]) -> Weights:
-    """Of every tensor the mean; counters are those of the first."""
+    """Averages every floating-point tensor; counters are taken from the first."""
     return {
         name: torch.stack([each[name] for each in weights]).mean(0)
         if tensor.is_floating_point()
@@ -268,25 +255,32 @@ def _mean(weights: list[Weights]) -> Weights:
     }
 
 
-def _own_folder(folder: Path, version: str) -> None:
-    """Removes another version's checkpoints and logs; one process does it, and the others' `_start_score` trusts only its own version."""
-    if ranks()[0] == 0 and _kept_start(folder, version) is None:
+def _claim_folder(folder: Path, fingerprint: str) -> None:
+    """Removes checkpoints and logs of another fingerprint.
+
+    Rank 0 does so alone; other ranks need not wait, since `_start_score` checks the fingerprint.
+    """
+    if ranks()[0] == 0 and _kept_start(folder, fingerprint) is None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kept_start(folder: Path, version: str) -> float | None:
+def _kept_start(folder: Path, fingerprint: str) -> float | None:
     kept = folder / "start.json"
     if not kept.exists():
         return None
     start = json.loads(kept.read_text(encoding="utf-8"))
-    return float(start[MONITOR]) if start["version"] == version else None
+    return float(start[MONITOR]) if start["version"] == fingerprint else None
 
 
 def _start_score(
-    module: pl.LightningModule, loader: DataLoader, folder: Path, config: FitConfig, version: str
+    module: pl.LightningModule,
+    loader: DataLoader,
+    config: FitConfig,
+    folder: Path,
+    fingerprint: str,
 ) -> float:
-    """Validation EER before the first step; read back when training is resumed."""
-    score = _kept_start(folder, version)
+    """Returns the validation EER before the first step; a resumed training reads it back."""
+    score = _kept_start(folder, fingerprint)
     if score is None:
         score = _validated(module, loader, config)
         if not math.isfinite(score):
@@ -294,5 +288,5 @@ def _start_score(
                 f"validation gave {MONITOR}={score} before training; it must be finite"
             )
         if ranks()[0] == 0:
-            write_json(folder / "start.json", {"version": version, MONITOR: score})
+            write_json(folder / "start.json", {"version": fingerprint, MONITOR: score})
     return score

@@ -1,4 +1,4 @@
-"""AdamW with a warm-up and a cosine, stepped per batch."""
+"""AdamW with linear warm-up and cosine decay, stepped per batch."""
 
 import math
 from collections.abc import Iterable
@@ -10,12 +10,14 @@ import torch
 
 @dataclass
 class OptimConfig:
-    """How the weights are updated.
+    """Optimiser and learning-rate schedule.
 
     Args:
         lr: Peak learning rate.
-        weight_decay: AdamW's decoupled decay (Loshchilov & Hutter 2019), for matrices and kernels only.
-        warmup_steps: Batches of linear warm-up; capped at a tenth of the run so that a short run still reaches its peak.
+        weight_decay: AdamW's decoupled weight decay (Loshchilov & Hutter 2019); applies to
+            matrices and kernels only, not to biases and norms.
+        warmup_steps: Batches of linear warm-up, at most a tenth of the run, so that a short run
+            still reaches the peak.
     """
 
     lr: float = 1e-3
@@ -29,13 +31,13 @@ def build_optimiser(
     """Builds what Lightning's `configure_optimizers` returns.
 
     Args:
-        groups: Dicts with `params` (iterable of tensors) and, where it differs from `config.lr`, `lr`. One-dimensional parameters
-            (biases, norms) are split off and not decayed.
+        groups: Dicts with `params` (iterable of tensors) and, where it differs from `config.lr`,
+            `lr`. One-dimensional parameters (biases, norms) are split off and not decayed.
         config: Learning rate, decay and warm-up.
-        total_steps: Optimiser steps of the whole run.
+        total_steps: Optimiser steps in the whole run.
 
     Returns:
-        Optimiser and a scheduler with `interval: step`, so that its milestones are counted in batches as they are stepped.
+        The optimiser and a scheduler with `interval: step`, because its milestones count batches.
     """
     split: list[dict[str, Any]] = []
     for group in groups:

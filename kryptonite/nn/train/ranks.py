@@ -1,4 +1,4 @@
-"""Which process of a distributed run this is."""
+"""This process's place in a distributed run."""
 
 import os
 
@@ -6,9 +6,10 @@ import torch.distributed as dist
 
 
 def ranks() -> tuple[int, int]:
-    """Gives (rank, world size); (0, 1) in a plain process.
+    """Returns (rank, world size); (0, 1) outside a distributed run.
 
-    Before the process group is up, the launcher's environment tells: torchrun sets `RANK`, Lightning's own launcher `LOCAL_RANK`.
+    Before the process group exists, the launcher's environment decides: torchrun sets `RANK`,
+    Lightning's own launcher `LOCAL_RANK`.
     """
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
@@ -18,6 +19,6 @@ def ranks() -> tuple[int, int]:
 
 
 def wait_for_all() -> None:
-    """Waits until every process of the group is here; returns at once outside a group."""
+    """Waits for every process of the group; returns at once outside a group."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()

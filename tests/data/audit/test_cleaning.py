@@ -1,4 +1,4 @@
-"""Cleaning finds planted mislabels, leaves the rest alone, depends on nothing but the photos, and says where it cannot tell."""
+"""Cleaning finds planted mislabels, keeps the rest, and says where it cannot decide."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def unit(vectors):
 
 
 def population(people=30, photos=12, spread=0.75, seed=0):
-    """Photos scattered about their people on the sphere: label, embeddings."""
+    """Photos scattered around their identities on the sphere: label, embeddings."""
     generator = np.random.default_rng(seed)
     centres = unit(generator.normal(size=(people, LENGTH)))
     label = np.repeat(np.array([f"{person:04d}" for person in range(people)], object), photos)
@@ -37,28 +37,28 @@ def population(people=30, photos=12, spread=0.75, seed=0):
     )
 
 
-def judge(label, embeddings, synthetic=None, config=None):
+def find(label, embeddings, synthetic=None, config=None):
     return find_mislabels(
         label, embeddings, np.zeros(len(label), bool) if synthetic is None else synthetic, config
     )
 
 
-def as_it_is(embeddings):
+def unchanged(embeddings):
     return embeddings
 
 
 def lifted(embeddings):
-    """A common direction lifts all cosines, as it does with some recognisers: strangers' from 0 to 0.8."""
+    """Adds a common direction, which lifts non-mated cosines to 0.8 as in some recognisers."""
     return unit(embeddings + 2 * unit(np.ones(LENGTH)))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
-@pytest.mark.parametrize("scale", [as_it_is, lifted])
+@pytest.mark.parametrize("scale", [unchanged, lifted])
 @pytest.mark.parametrize("spread", [0.75, 1.4])
-def test_planted_mislabels_are_found_and_sent_home(share, scale, spread):
+def test_find_mislabels_finds_planted_mislabels_and_restores_their_identity(share, scale, spread):
     label, embeddings = population(people=40, spread=spread)
     noisy, planted = plant_mislabels(label, np.zeros(len(label), bool), share, seed=1)
-    found = judge(noisy, scale(embeddings))
+    found = find(noisy, scale(embeddings))
     taken = (found["action"] != KEEP).to_numpy()
     assert taken[planted].mean() > 0.9 and planted[taken].mean() > 0.9
     moved = (found["action"] == MOVE).to_numpy()
@@ -68,9 +68,9 @@ def test_planted_mislabels_are_found_and_sent_home(share, scale, spread):
 
 
 @pytest.mark.parametrize("photos", [2, 3, 12])
-def test_a_clean_population_is_left_alone(photos):
+def test_find_mislabels_keeps_everything_when_the_data_is_clean(photos):
     label, embeddings = population(photos=photos)
-    found = judge(label, embeddings)
+    found = find(label, embeddings)
     assert (
         (found["action"] == KEEP).all()
         and (found["label"] == label).all()
@@ -80,17 +80,17 @@ def test_a_clean_population_is_left_alone(photos):
 
 @pytest.mark.parametrize("spread", [3, 1e6])
 @pytest.mark.parametrize("photos", [4, 12])
-def test_a_recogniser_that_cannot_tell_people_apart_changes_nothing(spread, photos):
+def test_find_mislabels_keeps_everything_when_the_recogniser_is_too_weak(spread, photos):
     label, embeddings = population(photos=photos, spread=spread)
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=1)
-    assert (judge(noisy, embeddings)["action"] == KEEP).all()
+    assert (find(noisy, embeddings)["action"] == KEEP).all()
 
 
-def test_more_certainty_takes_less():
+def test_find_mislabels_takes_fewer_photos_when_more_certainty_is_required():
     label, embeddings = population(spread=1.5)
     noisy, planted = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=1)
     taken = [
-        (judge(noisy, embeddings, config=CleanConfig(certain))["action"] != KEEP).to_numpy()
+        (find(noisy, embeddings, config=CleanConfig(certain))["action"] != KEEP).to_numpy()
         for certain in (0.6, 0.9, 0.999)
     ]
     assert taken[0].sum() > taken[1].sum() > taken[2].sum() > 0
@@ -101,57 +101,55 @@ def test_more_certainty_takes_less():
     )
 
 
-def test_among_mislabels_a_stranger_to_all_is_dropped():
+def test_find_mislabels_drops_photos_that_resemble_nobody():
     label, embeddings = population()
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=1)
     strays = np.flatnonzero(noisy == label)[:200:40]
     embeddings[strays] = unit(np.random.default_rng(5).normal(size=(len(strays), LENGTH)))
-    found = judge(noisy, embeddings).loc[strays]
+    found = find(noisy, embeddings).loc[strays]
     assert (found["action"] == DROP).all() and (found["label"] == label[strays]).all()
-    assert (found["reason"] == "unlike its folder, and like nobody else for certain").all()
+    assert (found["reason"] == "unlike its folder, with no certain match elsewhere").all()
 
 
-def test_single_photos_and_pairs_are_kept_with_the_reason():
+def test_find_mislabels_keeps_photos_when_there_is_too_little_to_compare():
     label, embeddings = population()
     label[0] = "alone"
     label[12], label[24] = "pair", "pair"  # of two people
     label[36:38] = "right pair"
-    found = judge(label, embeddings)
+    found = find(label, embeddings)
     assert (found["action"] == KEEP).all() and found["own"].isna().sum() == 1
-    assert found.at[0, "reason"] == "the only photo of its folder: nothing to compare it with"
+    assert found.at[0, "reason"] == "the only photo in its folder: nothing to compare it with"
     assert (
-        found.loc[[12, 24], "reason"]
-        == "too few photos of its folder look alike: whose it is is not told"
+        found.loc[[12, 24], "reason"] == "undecided: too few similar photos in this folder"
     ).all()
     assert found.at[36, "reason"].startswith("looks like its folder and like folder 0003")
 
 
-def test_a_folder_of_two_people_without_folders_of_their_own_is_kept_and_receives_nothing():
+def test_find_mislabels_keeps_a_folder_of_two_people_when_neither_has_another():
     label, embeddings = population()
     folder = np.flatnonzero(label == "0002")
-    embeddings[folder[:6]] = population(people=1, seed=9)[1][
-        :6
-    ]  # six photos of somebody who has no other folder
-    label[folder[11]] = "0005"  # a mislabel whose right place is in doubt
-    embeddings[folder[5]] = embeddings[0]  # and one in there that shows neither
-    found = judge(label, embeddings)
+    # Six photos of somebody who has no other folder.
+    embeddings[folder[:6]] = population(people=1, seed=9)[1][:6]
+    label[folder[11]] = "0005"  # a mislabel whose right folder is ambiguous
+    embeddings[folder[5]] = embeddings[0]  # a photo in the folder that shows neither person
+    found = find(label, embeddings)
     rest = np.setdiff1d(folder, folder[[5, 11]])
     assert set(found.loc[rest, "community"]) == {5} and found.loc[rest, "core"].all()
     assert (
         found.loc[rest, "reason"]
-        == "its folder holds several people about equally often: whose it is is not told"
+        == "undecided: this folder holds several people with about equally many photos"
     ).all()
     assert (found.loc[rest, "action"] == KEEP).all()
     assert found.at[folder[11], "action"] != MOVE
     assert found.at[folder[5], "action"] == MOVE and found.at[folder[5], "label"] == "0000"
 
 
-def test_of_two_people_in_a_folder_the_one_with_another_folder_is_sent_there():
+def test_find_mislabels_moves_one_of_two_people_when_they_have_another_folder():
     label, embeddings = population()
     guests, hosts = np.flatnonzero(label == "0003")[:6], np.flatnonzero(label == "0004")[:6]
     kept = (label != "0004") | np.isin(np.arange(len(label)), hosts)
     label[guests] = "0004"
-    found = judge(label[kept], embeddings[kept]).set_index(np.flatnonzero(kept))
+    found = find(label[kept], embeddings[kept]).set_index(np.flatnonzero(kept))
     assert (found.loc[guests, "action"] == MOVE).all() and (
         found.loc[guests, "label"] == "0003"
     ).all()
@@ -160,52 +158,50 @@ def test_of_two_people_in_a_folder_the_one_with_another_folder_is_sent_there():
     ).all()
 
 
-def test_two_folders_of_one_person_are_reported_and_left():
+def test_find_mislabels_reports_two_folders_of_one_person():
     label, embeddings = population()
     label[np.flatnonzero(label == "0003")[:6]] = "again"
-    found = judge(label, embeddings)
+    found = find(label, embeddings)
     assert (found["action"] == KEEP).all()
     assert (
         found.loc[label == "again", "reason"]
-        == "looks like its folder and like folder 0003: one person twice?"
+        == "looks like its folder and like folder 0003: the same person?"
     ).all()
     assert (
         found.loc[label == "0003", "reason"]
-        == "looks like its folder and like folder again: one person twice?"
+        == "looks like its folder and like folder again: the same person?"
     ).all()
-    assert found["reason"].str.contains("twice").sum() == 12
+    assert found["reason"].str.contains("the same person").sum() == 12
 
 
-def test_a_poor_photo_of_the_right_person_is_kept():
+def test_find_mislabels_keeps_a_poor_photo_of_the_right_person():
     label, embeddings = population()
     embeddings[5] = unit(0.5 * embeddings[5] + unit(np.random.default_rng(3).normal(size=LENGTH)))
-    found = judge(label, embeddings)
+    found = find(label, embeddings)
     assert found.at[5, "own"] < found["own"].quantile(0.01) and found.at[5, "action"] == KEEP
 
 
-def test_synthetic_images_stay_and_say_nothing():
+def test_find_mislabels_keeps_and_ignores_synthetic_images():
     label, embeddings = population()
     synthetic = np.arange(len(label)) % 12 == 3
     elsewhere = np.where(synthetic, np.roll(label, 12), label)
-    found = judge(elsewhere, embeddings, synthetic)
+    found = find(elsewhere, embeddings, synthetic)
     assert (found["action"] == KEEP).all() and (found["label"] == elsewhere).all()
-    assert (
-        found.loc[synthetic, "reason"] == "synthetic: stays with the person it pretends to be"
-    ).all()
-    without = judge(label[~synthetic], embeddings[~synthetic])
+    assert (found.loc[synthetic, "reason"] == "synthetic: stays with the person it imitates").all()
+    without = find(label[~synthetic], embeddings[~synthetic])
     pd.testing.assert_frame_equal(found[~synthetic].reset_index(drop=True), without)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([(12, 6), (5, 30)]))
-def test_neither_the_order_of_rows_nor_the_names_of_people_matter(seed, size):
+def test_find_mislabels_is_unchanged_when_rows_are_shuffled_or_people_renamed(seed, size):
     generator = np.random.default_rng(seed)
     label, embeddings = population(*size, spread=1.2, seed=seed)
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.15, seed)
-    found = judge(noisy, embeddings)
+    found = find(noisy, embeddings)
     order = generator.permutation(len(label))
     pd.testing.assert_frame_equal(
-        judge(noisy[order], embeddings[order]), found.loc[order].reset_index(drop=True)
+        find(noisy[order], embeddings[order]), found.loc[order].reset_index(drop=True)
     )
     names = dict(
         zip(
@@ -214,20 +210,20 @@ def test_neither_the_order_of_rows_nor_the_names_of_people_matter(seed, size):
             strict=True,
         )
     )
-    renamed = judge(np.array([names[name] for name in noisy], object), embeddings)
+    renamed = find(np.array([names[name] for name in noisy], object), embeddings)
     assert renamed["action"].tolist() == found["action"].tolist()
     assert renamed["label"].tolist() == found["label"].map(names).tolist()
 
 
-def test_the_same_photos_are_judged_the_same_to_the_bit():
+def test_find_mislabels_repeats_to_the_bit():
     label, embeddings = population(spread=1.2)
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=1)
     pd.testing.assert_frame_equal(
-        judge(noisy, embeddings), judge(noisy, embeddings), check_exact=True
+        find(noisy, embeddings), find(noisy, embeddings), check_exact=True
     )
 
 
-def test_a_cleaned_table_has_moved_photos_put_right_and_dropped_ones_left_out():
+def test_clean_table_relabels_moved_photos_and_omits_dropped_ones():
     label, embeddings = population()
     noisy, planted = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=3)
     images = pd.DataFrame(
@@ -245,17 +241,17 @@ def test_a_cleaned_table_has_moved_photos_put_right_and_dropped_ones_left_out():
     pd.testing.assert_frame_equal(images, before)
 
 
-def test_too_few_people_and_nonsense_are_typed_errors():
+def test_find_mislabels_raises_typed_errors_when_input_is_wrong():
     label, embeddings = population(people=2)
     with pytest.raises(DataError, match="only 2"):
-        judge(label, embeddings)
+        find(label, embeddings)
     with pytest.raises(DataError, match="one length"):
-        judge(label, embeddings[1:])
+        find(label, embeddings[1:])
     with pytest.raises(ConfigError, match="certain"):
         CleanConfig(certain=0.2)
 
 
-def test_the_sheet_is_drawn_whether_or_not_anything_is_found(tmp_path):
+def test_draw_cleaning_sheet_grows_when_something_is_found(tmp_path):
     label, embeddings = population(people=6, photos=5)
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=3)
     paths = []
@@ -266,7 +262,7 @@ def test_the_sheet_is_drawn_whether_or_not_anything_is_found(tmp_path):
     heights = []
     for labels in (noisy, label):
         images["label"] = labels
-        draw_cleaning_sheet(tmp_path / "sheet.png", images, judge(labels, embeddings), each=3)
+        draw_cleaning_sheet(tmp_path / "sheet.png", images, find(labels, embeddings), each=3)
         heights.append(Image.open(tmp_path / "sheet.png").height)
     assert heights[0] > heights[1]
     assert not list(tmp_path.glob(".sheet*"))

@@ -1,4 +1,4 @@
-"""The audit finds what was planted; prepared tables load as the folders did."""
+"""The audit finds planted faults; prepared tables load like the folders they came from."""
 
 import json
 import os
@@ -9,17 +9,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kryptonite.core.errors import DataError
-from kryptonite.data.audit.integrity import difference_hash, near_pairs
 from kryptonite.data.audit.prepare import prepare
 from kryptonite.data.layouts import DataConfig, load_images, load_test_pairs
 from kryptonite.data.pairs import load_pairs
 
+PREPARE = [sys.executable, "-m", "kryptonite", "prepare"]
 
-def test_planted_faults_are_found(folders, save):
+
+def test_prepare_finds_planted_faults(folders, save):
     generator = np.random.default_rng(1)
     base = folders / "data/train/images"
     (base / "00000000/2.jpg").write_bytes(b"not an image")
@@ -42,7 +41,7 @@ def test_planted_faults_are_found(folders, save):
     assert json.loads((folders / "audit.json").read_text())["split_hash"] == report["split_hash"]
 
 
-def test_people_in_two_splits_are_found(folders):
+def test_prepare_finds_people_in_two_splits(folders):
     for name in ("train", "val"):
         rows = [
             f"{p},data/train/images/{p:08d}/{f},{name},,"
@@ -63,7 +62,7 @@ def test_people_in_two_splits_are_found(folders):
     ] == ["1"]
 
 
-def test_prepared_tables_load_as_the_folders_did_and_freeze_the_split(folders):
+def test_prepare_writes_tables_that_load_as_the_folders_did(folders):
     before = {split: load_images(DataConfig(str(folders)), split) for split in ("train", "val")}
     test = load_test_pairs(folders)
     first = prepare(DataConfig(str(folders)), folders)
@@ -75,23 +74,19 @@ def test_prepared_tables_load_as_the_folders_did_and_freeze_the_split(folders):
     assert prepare(DataConfig(str(folders), seed=99), folders)["split_hash"] == first["split_hash"]
 
 
-def test_the_script_prints_the_audit_and_names_what_is_missing(folders, tmp_path_factory):
-    done = subprocess.run(
-        [sys.executable, "prepare.py", "--data.root", str(folders)], capture_output=True, text=True
-    )
+def test_prepare_command_prints_the_audit_and_names_what_is_missing(folders, tmp_path_factory):
+    done = subprocess.run([*PREPARE, "--data.root", str(folders)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (
         "train: 65 images, 13 identities, 39 genuine, 26 synthetic" in done.stdout
         and "split hash: " in done.stdout
     )
     empty = str(tmp_path_factory.mktemp("empty"))
-    done = subprocess.run(
-        [sys.executable, "prepare.py", "--data.root", empty], capture_output=True, text=True
-    )
+    done = subprocess.run([*PREPARE, "--data.root", empty], capture_output=True, text=True)
     assert done.returncode == 2 and empty in done.stderr and "Traceback" not in done.stderr
 
 
-def test_cleaning_moves_training_photos_home_and_leaves_files_and_validation_alone(folders):
+def test_prepare_relabels_training_photos_and_keeps_files_and_validation_when_cleaning(folders):
     label = load_images(DataConfig(str(folders)), "train").set_index("path")["label"]
     base = folders / "data/train/images"
     home, wrong = sorted(set(label))[:2]
@@ -101,10 +96,10 @@ def test_cleaning_moves_training_photos_home_and_leaves_files_and_validation_alo
     centres = np.random.default_rng(0).standard_normal((16, 64))
 
     def embed(paths):
-        """Knows the people by where their photos were."""
+        """Recognises people by the folders that their photos came from."""
         readable = np.array([path != str(base / home / "2.jpg") for path in paths])
-        who = [int(home) if path == str(moved) else int(path.split("/")[-2]) for path in paths]
-        rows = centres[who] + 0.2 * np.random.default_rng(1).standard_normal((len(paths), 64))
+        identity = [int(home) if path == str(moved) else int(path.split("/")[-2]) for path in paths]
+        rows = centres[identity] + 0.2 * np.random.default_rng(1).standard_normal((len(paths), 64))
         return readable, (rows / np.linalg.norm(rows, axis=1, keepdims=True))[readable]
 
     before = {path: path.read_bytes() for path in base.rglob("*.jpg")}
@@ -135,13 +130,13 @@ def test_cleaning_moves_training_photos_home_and_leaves_files_and_validation_alo
     ).stat().st_size > 1000
     assert list(load_images(DataConfig(str(folders / "out")), "val")["label"]) == list(val["label"])
     assert before == {path: path.read_bytes() for path in base.rglob("*.jpg")}
-    with pytest.raises(DataError, match="tables already"):
+    with pytest.raises(DataError, match="already has tables"):
         prepare(DataConfig(str(folders / "out")), folders / "out", embed)
 
 
-def test_cleaning_needs_a_face_recogniser(folders):
+def test_prepare_command_needs_a_face_recogniser_when_cleaning(folders):
     done = subprocess.run(
-        [sys.executable, "prepare.py", "--data.root", str(folders), "--clean"],
+        [*PREPARE, "--data.root", str(folders), "--clean"],
         capture_output=True,
         text=True,
     )
@@ -150,22 +145,3 @@ def test_cleaning_needs_a_face_recogniser(folders):
         and "needs a face recogniser" in done.stderr
         and "Traceback" not in done.stderr
     )
-
-
-@settings(max_examples=30)
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=30), st.integers(0, 7))
-def test_near_pairs_are_those_of_the_naive_loop(hashes, near):
-    hashes = [*hashes, hashes[0] ^ 0b1011]
-    expected = [
-        (i, j)
-        for i in range(len(hashes))
-        for j in range(i + 1, len(hashes))
-        if bin(hashes[i] ^ hashes[j]).count("1") <= near
-    ]
-    assert near_pairs(np.array(hashes, dtype=np.uint64), near) == expected
-
-
-def test_the_hash_of_a_horizontal_ramp_is_all_ones():
-    ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8)[None, :, None], (80, 1, 3))
-    assert difference_hash(ramp) == 2**64 - 1
-    assert difference_hash(ramp[:, ::-1]) == 0

@@ -1,4 +1,4 @@
-"""Planted leaks are found and named by their group; files made alike are not accused; JPEG quality is read as it was told."""
+"""The shortcut audit names planted leaks, clears files made alike, and reads facts correctly."""
 
 import json
 
@@ -23,7 +23,7 @@ PEOPLE, PHOTOS = 40, 4
 
 
 def texture(generator):
-    """A photo that looks like nothing: coloured blotches and some grain, 96 pixels a side."""
+    """A meaningless photo: coloured blotches and some grain, 96 pixels a side."""
     blotches = cv2.resize(
         generator.uniform(0, 255, (6, 6, 3)), (96, 96), interpolation=cv2.INTER_CUBIC
     )
@@ -32,8 +32,11 @@ def texture(generator):
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes genuine and `k_` photos of `PEOPLE` people, made alike but for what `plant(pixels, synthetic)` does: it gives the pixels and
-    how they are saved."""
+    """Writes genuine and `k_` photos of `PEOPLE` people.
+
+    They are made alike except for `plant(pixels, synthetic)`, which returns the pixels and the
+    options they are saved with.
+    """
 
     def make(plant, people=PEOPLE):
         generator = np.random.default_rng(5)
@@ -85,7 +88,7 @@ TELLS = {
 }
 
 
-def test_files_made_alike_are_not_accused(write):
+def test_audit_shortcuts_finds_nothing_when_files_are_made_alike(write):
     report = audit_shortcuts(write(lambda pixels, synthetic: (pixels, {})))
     low, high = report["interval"]
     assert (
@@ -103,11 +106,11 @@ def test_files_made_alike_are_not_accused(write):
 
 
 @pytest.mark.parametrize("group", PLANTS)
-def test_a_planted_leak_is_named_by_its_group(write, group):
+def test_audit_shortcuts_names_the_group_of_a_planted_leak(write, group):
     report = audit_shortcuts(write(PLANTS[group]))
     assert report["leaks"] and report["auc"] > 0.9 and report["interval"][0] > 0.85
     assert next(iter(report["groups"])) == group
-    # The bytes follow from size, compression and what is shown; a black border darkens the mean colour.
+    # File size follows from size, compression and content; a black border darkens the mean colour.
     innocent = set(GROUPS) - {group, "file_size"} - ({"colour"} if group == "margins" else set())
     assert all(report["groups"][other]["auc"] < LEAK for other in innocent)
     assert (
@@ -120,11 +123,10 @@ def test_a_planted_leak_is_named_by_its_group(write, group):
     json.dumps(report, allow_nan=False)
 
 
-def test_bytes_that_follow_from_what_is_shown_are_not_laid_to_packaging(write):
-    blur = lambda pixels, synthetic: (
-        cv2.GaussianBlur(pixels, (0, 0), 1) if synthetic else pixels,
-        {"quality": 90},
-    )
+def test_audit_shortcuts_blames_the_content_when_only_file_size_leaks(write):
+    def blur(pixels, synthetic):
+        return cv2.GaussianBlur(pixels, (0, 0), 1) if synthetic else pixels, {"quality": 90}
+
     report = audit_shortcuts(write(blur))
     assert (
         report["leaks"]
@@ -133,8 +135,8 @@ def test_bytes_that_follow_from_what_is_shown_are_not_laid_to_packaging(write):
     )
 
 
-def test_facts_that_leak_only_together_are_laid_to_the_strongest(write):
-    """Tall ones are red where they are genuine, wide ones where they are not: neither shape nor colour tells alone."""
+def test_audit_shortcuts_names_the_strongest_when_facts_leak_only_together(write):
+    """Tall photos are red if genuine, wide ones if synthetic: shape or colour alone is useless."""
     generator = np.random.default_rng(1)
 
     def plant(pixels, synthetic):
@@ -150,8 +152,11 @@ def test_facts_that_leak_only_together_are_laid_to_the_strongest(write):
     assert f"k_: {next(iter(report['groups'])).replace('_', ' ')}" in report["verdict"]
 
 
-def test_a_person_is_on_one_side_of_every_fold(write):
-    """Each person has a colour of their own and one class only: who knows the person knows the class, and must not."""
+def test_audit_shortcuts_splits_folds_by_identity(write):
+    """Each person has a colour of their own and one class only.
+
+    Whoever recognises the person knows the class, which must not help.
+    """
     generator = np.random.default_rng(2)
     images = write(lambda pixels, synthetic: (pixels // 8, {"quality": 90}))
     colours = generator.integers(0, 200, (PEOPLE, 3))
@@ -165,35 +170,35 @@ def test_a_person_is_on_one_side_of_every_fold(write):
     images["is_synthetic"] = images["label"].map(of_person)
     report = audit_shortcuts(images)
     assert report["auc"] < 0.75
-    # The same with every photo its own person: now the photos of one person cross the folds.
+    # With a label per photo, the photos of one person are in several folds.
     assert audit_shortcuts(images.assign(label=images["path"]))["auc"] > 0.95
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_one_class_alone_is_said_plainly(write, synthetic):
+def test_audit_shortcuts_is_undecided_when_a_class_is_missing(write, synthetic):
     images = write(lambda pixels, synthetic: (pixels, {}), people=FOLDS)
     report = audit_shortcuts(images[images["is_synthetic"] == synthetic])
     assert report["auc"] is None and report["interval"] is None and not report["leaks"]
     assert (
-        "not judged" in report["verdict"]
+        "undecided" in report["verdict"]
         and f"{0 if synthetic else FOLDS} people with genuine" in report["verdict"]
     )
     json.dumps(report, allow_nan=False)
 
 
-def test_too_few_people_are_said_plainly_and_just_enough_are_judged(write):
+def test_audit_shortcuts_is_undecided_when_there_are_too_few_people(write):
     images = write(lambda pixels, synthetic: (pixels, {}), people=FOLDS)
     assert audit_shortcuts(images)["auc"] is not None
-    assert "not judged" in audit_shortcuts(images[images["label"] != "00000000"])["verdict"]
-    assert "not judged" in audit_shortcuts(images[:0])["verdict"]
+    assert "undecided" in audit_shortcuts(images[images["label"] != "00000000"])["verdict"]
+    assert "undecided" in audit_shortcuts(images[:0])["verdict"]
 
 
-def test_the_same_seed_gives_the_same_report(write):
+def test_audit_shortcuts_repeats_by_seed(write):
     images = write(PLANTS["compression"], people=12)
     assert audit_shortcuts(images, seed=3) == audit_shortcuts(images, seed=3)
 
 
-def test_a_large_data_set_is_sampled_by_whole_people(write, monkeypatch):
+def test_audit_shortcuts_samples_whole_identities_when_there_are_many_images(write, monkeypatch):
     monkeypatch.setattr("kryptonite.data.audit.shortcuts.LIMIT", 100)
     report = audit_shortcuts(write(lambda pixels, synthetic: (pixels, {})))
     assert (
@@ -203,83 +208,30 @@ def test_a_large_data_set_is_sampled_by_whole_people(write, monkeypatch):
 
 
 @pytest.mark.parametrize("quality", [1, 10, 25, 49, 50, 51, 75, 80, 90, 95, 99, 100])
-def test_quality_is_what_pillow_was_told(tmp_path, quality):
+def test_file_facts_reads_the_quality_that_pillow_saved_with(tmp_path, quality):
     path = tmp_path / "a.jpg"
     Image.fromarray(texture(np.random.default_rng(0))).save(path, quality=quality)
     assert file_facts([str(path)])["quality"].tolist() == [quality]
 
 
-def test_a_table_that_is_nobodys_gets_the_nearest_quality():
-    standard = [
-        16,
-        11,
-        10,
-        16,
-        24,
-        40,
-        51,
-        61,
-        12,
-        12,
-        14,
-        19,
-        26,
-        58,
-        60,
-        55,
-        14,
-        13,
-        16,
-        24,
-        40,
-        57,
-        69,
-        56,
-        14,
-        17,
-        22,
-        29,
-        51,
-        87,
-        80,
-    ]
-    standard += [
-        62,
-        18,
-        22,
-        37,
-        56,
-        68,
-        109,
-        103,
-        77,
-        24,
-        35,
-        55,
-        64,
-        81,
-        104,
-        113,
-        92,
-        49,
-        64,
-        78,
-        87,
-        103,
-        121,
-        120,
-        101,
-        72,
-        92,
-        95,
-        98,
-    ]
-    standard += [112, 100, 103, 99]
+def test_estimate_quality_returns_the_nearest_when_a_table_is_not_standard():
+    # ITU-T T.81, table K.1.
+    standard = """
+        16 11 10 16 24 40 51 61
+        12 12 14 19 26 58 60 55
+        14 13 16 24 40 57 69 56
+        14 17 22 29 51 87 80 62
+        18 22 37 56 68 109 103 77
+        24 35 55 64 81 104 113 92
+        49 64 78 87 103 121 120 101
+        72 92 95 98 112 100 103 99
+    """
+    standard = [int(step) for step in standard.split()]
     assert estimate_quality(standard) == 50
     assert estimate_quality([value + 1 for value in standard]) in (48, 49, 50)
 
 
-def test_facts_are_read_as_they_are(tmp_path):
+def test_file_facts_reads_every_fact(tmp_path):
     photo = texture(np.random.default_rng(0))[:60]
     framed = np.full((80, 120, 3), 255, np.uint8)
     framed[10:70, 4:100] = photo
@@ -335,13 +287,16 @@ def test_facts_are_read_as_they_are(tmp_path):
     assert file_facts([]).empty
 
 
-def test_a_flat_image_is_all_margin(tmp_path, save):
+def test_file_facts_finds_full_margins_when_an_image_is_flat(tmp_path, save):
     facts = file_facts([str(save(tmp_path / "a.png", np.full((30, 40, 3), 9, np.uint8)))])
     assert facts.loc[0, GROUPS["margins"]].tolist() == [1, 1, 1, 1]
 
 
-def test_the_cure_it_names_takes_the_leak_away(write, tmp_path):
-    """What is left is told by a detector of the traces of compression: how much of each frequency the blocks of 8×8 pixels hold."""
+def test_audit_shortcuts_names_a_counter_measure_that_removes_the_leak(write, tmp_path):
+    """A detector of compression traces measures the remaining leak.
+
+    It uses the mass of each frequency in blocks of 8×8 pixels.
+    """
     images = write(PLANTS["compression"])
     report = audit_shortcuts(images)
     assert report["cure"] == {"common_side": 86, "common_quality": 60}
@@ -365,9 +320,9 @@ def test_the_cure_it_names_takes_the_leak_away(write, tmp_path):
         from sklearn.preprocessing import StandardScaler
 
         seen = np.stack([traces(change(np.asarray(Image.open(path)))) for path in images["path"]])
-        judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
         scores = cross_val_predict(
-            judge,
+            classifier,
             seen,
             images["is_synthetic"],
             groups=images["label"],

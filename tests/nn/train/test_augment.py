@@ -1,4 +1,4 @@
-"""Augmentation keeps shape and range, is blind to the class, and can be switched off."""
+"""Augmentation keeps shape and range, and can be switched off."""
 
 import pytest
 import torch
@@ -15,13 +15,13 @@ def images(count=16):
     return (smooth + 0.05 * torch.rand(count, 3, 64, 64)).clamp(0, 1)
 
 
-def test_everything_at_once_keeps_shape_and_range():
+def test_augment_keeps_shape_and_range_when_all_steps_apply():
     out = Augment(AugmentConfig(**dict.fromkeys(OFF, 1.0)))(images())
     assert out.shape == (16, 3, 64, 64) and torch.isfinite(out).all()
     assert out.min() >= 0 and out.max() <= 1
 
 
-def test_switched_off_it_only_mirrors():
+def test_augment_only_mirrors_when_all_steps_are_off():
     before = images()
     after = Augment(AugmentConfig(**OFF))(before.clone())
     mirrored = [torch.allclose(a, b.flip(2), atol=1e-6) for a, b in zip(after, before, strict=True)]
@@ -30,7 +30,7 @@ def test_switched_off_it_only_mirrors():
 
 
 @pytest.mark.parametrize("step", OFF)
-def test_each_step_changes_pictures_at_about_its_probability(step):
+def test_augment_applies_each_step_at_about_its_probability(step):
     before = images(64)
     torch.manual_seed(1)
     after = Augment(AugmentConfig(**{**OFF, step: 0.5}))(before.clone())
@@ -41,7 +41,7 @@ def test_each_step_changes_pictures_at_about_its_probability(step):
     assert 16 <= sum(same) <= 48
 
 
-def test_rescaling_takes_detail_and_keeps_the_mean():
+def test_down_up_removes_detail_and_keeps_mean():
     picture = images(4)
     out = down_up(picture, 0.4)
     assert out.mean() == pytest.approx(float(picture.mean()), abs=0.01)

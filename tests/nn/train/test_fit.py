@@ -11,12 +11,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from kryptonite.core.errors import MetricError
 from kryptonite.nn.train.batches import RankedBatches
 from kryptonite.nn.train.config import FitConfig
+from kryptonite.nn.train.datasets import Loaders
 from kryptonite.nn.train.fit import fit
 from kryptonite.nn.train.optim import OptimConfig, build_optimiser
 
 
 class Line(pl.LightningModule):
-    """Fits y = 3x; val_eer is the distance of the slope from `target`, or a script of values."""
+    """Fits y = 3x; val_eer is a tenth of the slope's distance from 3, or a script's value."""
 
     def __init__(self, script=None):
         super().__init__()
@@ -49,7 +50,7 @@ class Line(pl.LightningModule):
         )
 
 
-class InOrder(RankedBatches):
+class InOrder(RankedBatches[int]):
     """Sixteen rows in order, four at a time."""
 
     def count(self):
@@ -61,23 +62,18 @@ class InOrder(RankedBatches):
 
 def _loaders():
     x = torch.linspace(-1, 1, 16).view(-1, 1)
-    return DataLoader(TensorDataset(x), batch_sampler=InOrder(0)), DataLoader(
-        TensorDataset(x), batch_size=16
+    return Loaders(
+        DataLoader(TensorDataset(x), batch_sampler=InOrder(0)),
+        DataLoader(TensorDataset(x), batch_size=16),
     )
 
 
-def _fit(module, folder, version="v1", **settings):
-    return fit(
-        module,
-        *_loaders(),
-        folder,
-        FitConfig(**{"epochs": 5, "accelerator": "cpu", "workers": 0, **settings}),
-        0,
-        version,
-    )
+def _fit(module, folder, fingerprint="v1", **settings):
+    config = FitConfig(**{"epochs": 5, "accelerator": "cpu", "workers": 0, **settings})
+    return fit(module, _loaders(), config, 0, folder, fingerprint)
 
 
-def test_training_improves_and_keeps_the_best(tmp_path):
+def test_fit_improves_and_keeps_best_weights(tmp_path):
     module = Line()
     result = _fit(module, tmp_path)
     assert result.best_score < result.start_score == pytest.approx(0.3)
@@ -88,26 +84,26 @@ def test_training_improves_and_keeps_the_best(tmp_path):
     assert "val_eer" in (tmp_path / "0" / "csv" / "version_0" / "metrics.csv").read_text()
 
 
-def test_train_mode_is_back_after_every_validation(tmp_path):
+def test_fit_restores_train_mode_after_every_validation(tmp_path):
     module = Line()
     _fit(module, tmp_path)
     assert len(module.modes) == 20 and all(module.modes)
 
 
-def test_start_weights_win_when_training_makes_it_worse(tmp_path):
+def test_fit_keeps_initial_weights_when_training_makes_them_worse(tmp_path):
     module = Line(script=lambda slope: min(1.0, 0.1 + abs(slope)))
     result = _fit(module, tmp_path)
     assert result.best_epoch == 0 and result.best_score == result.start_score
     assert float(module.network.weight.detach()) == 0.0
 
 
-def test_zero_epochs_keep_the_start(tmp_path):
+def test_fit_keeps_initial_weights_when_epochs_are_zero(tmp_path):
     module = Line()
     result = _fit(module, tmp_path, epochs=0)
     assert result.best_epoch == 0 and float(module.network.weight.detach()) == 0.0
 
 
-def test_interrupted_training_goes_on_and_ends_as_the_uninterrupted_one(tmp_path):
+def test_fit_ends_as_uninterrupted_training_when_resumed(tmp_path):
     whole = Line()
     _fit(whole, tmp_path / "whole")
     first = Line()
@@ -117,16 +113,15 @@ def test_interrupted_training_goes_on_and_ends_as_the_uninterrupted_one(tmp_path
     second = Line()
     _fit(second, tmp_path / "cut")
     assert second.epochs_trained == 3
-    assert (
-        len(list((tmp_path / "cut" / "0" / "csv").glob("version_*/metrics.csv"))) == 2
-    )  # the first part's log is kept
+    # The first part's log is kept.
+    assert len(list((tmp_path / "cut" / "0" / "csv").glob("version_*/metrics.csv"))) == 2
     assert float(second.network.weight.detach()) == pytest.approx(
         float(whole.network.weight.detach()), abs=1e-6
     )
 
 
 class Recorder(Line):
-    """Notes what each step of each epoch read and drew."""
+    """Records what each step of each epoch read and drew."""
 
     def __init__(self, script=None):
         super().__init__(script)
@@ -138,9 +133,9 @@ class Recorder(Line):
 
 
 @pytest.mark.parametrize(
-    "script", [None, lambda slope: 0.2 if slope else 0.1]
-)  # every epoch better; none ever
-def test_every_epoch_draws_anew_and_an_interrupted_training_draws_the_same(tmp_path, script):
+    "script", [None, lambda slope: 0.2 if slope else 0.1], ids=["all epochs better", "none better"]
+)
+def test_fit_redraws_every_epoch_and_draws_the_same_when_resumed(tmp_path, script):
     whole = Recorder(script)
     _soup(whole, tmp_path / "whole", epochs=4)
     assert len({step[1:] for step in whole.steps}) == len(whole.steps) == 16
@@ -153,21 +148,21 @@ def test_every_epoch_draws_anew_and_an_interrupted_training_draws_the_same(tmp_p
     assert float(second.network.weight.detach()) == float(whole.network.weight.detach())
 
 
-def test_another_version_starts_anew(tmp_path):
+def test_fit_starts_over_when_fingerprint_changes(tmp_path):
     _fit(Line(), tmp_path, epochs=1)
     module = Line()
-    _fit(module, tmp_path, version="v2", epochs=1)
+    _fit(module, tmp_path, fingerprint="v2", epochs=1)
     assert module.epochs_trained == 1
     assert json.loads((tmp_path / "start.json").read_text())["version"] == "v2"
 
 
-def test_early_stop_after_patience(tmp_path):
+def test_fit_stops_early_when_patience_runs_out(tmp_path):
     module = Line(script=lambda slope: 0.5)
     _fit(module, tmp_path, epochs=50, patience=2)
-    assert module.epochs_trained <= 4
+    assert 2 <= module.epochs_trained <= 4
 
 
-def test_averaged_weights_are_what_is_validated_and_kept(tmp_path):
+def test_fit_validates_and_keeps_averaged_weights_when_ema_is_on(tmp_path):
     module = Line()
     result = _fit(module, tmp_path, ema_decay=0.9)
     assert abs(float(module.network.weight.detach()) - 3) / 10 == pytest.approx(
@@ -175,13 +170,13 @@ def test_averaged_weights_are_what_is_validated_and_kept(tmp_path):
     )
 
 
-def test_a_metric_that_is_not_finite_is_an_error(tmp_path):
+def test_fit_raises_metric_error_when_validation_is_not_finite(tmp_path):
     with pytest.raises(MetricError):
         _fit(Line(script=lambda slope: math.nan), tmp_path)
 
 
-class Draws(RankedBatches):
-    """Four batches of four rows out of a hundred, other rows for every seed and epoch."""
+class Draws(RankedBatches[int]):
+    """Four batches of four rows out of a hundred, drawn anew for every seed and epoch."""
 
     def count(self):
         return 4
@@ -192,15 +187,11 @@ class Draws(RankedBatches):
 
 def _soup(module, folder, **settings):
     x = torch.linspace(-1, 1, 100).view(-1, 1)
-    loaders = DataLoader(TensorDataset(x), batch_sampler=Draws(0)), DataLoader(TensorDataset(x[:1]))
-    return fit(
-        module,
-        *loaders,
-        folder,
-        FitConfig(**{"epochs": 3, "accelerator": "cpu", "workers": 0, **settings}),
-        0,
-        "v1",
+    loaders = Loaders(
+        DataLoader(TensorDataset(x), batch_sampler=Draws(0)), DataLoader(TensorDataset(x[:1]))
     )
+    config = FitConfig(**{"epochs": 3, "accelerator": "cpu", "workers": 0, **settings})
+    return fit(module, loaders, config, 0, folder, "v1")
 
 
 def _parts(folder):
@@ -211,11 +202,11 @@ def _parts(folder):
 
 
 def _moved(slope):
-    """Validation by which all that was trained is alike, and better than the start."""
+    """Scores any trained slope alike, and better than the initial one."""
     return 0.5 if slope else 0.9
 
 
-def test_a_soup_is_the_mean_of_trainings_on_other_batches(tmp_path):
+def test_fit_averages_trainings_on_different_batches_when_souping(tmp_path):
     module = Line(_moved)
     result = _soup(module, tmp_path, soup=3)
     parts = _parts(tmp_path)
@@ -226,11 +217,11 @@ def test_a_soup_is_the_mean_of_trainings_on_other_batches(tmp_path):
     assert float(alone.network.weight.detach()) == parts[0]
 
 
-def test_a_soup_worse_than_its_best_part_is_not_kept(tmp_path):
+def test_fit_keeps_best_part_when_soup_is_worse(tmp_path):
     reference = Line()
     _soup(reference, tmp_path / "reference", soup=2)
     parts = _parts(tmp_path / "reference")
-    # Only what is a part's own slope is good, so their mean is not.
+    # Only the parts' own slopes score well, so their mean does not.
     module = Line(
         script=lambda slope: min([0.5 if slope else 0.9, *(abs(slope - part) for part in parts)])
     )
@@ -239,7 +230,7 @@ def test_a_soup_worse_than_its_best_part_is_not_kept(tmp_path):
     assert float(module.network.weight.detach()) in parts
 
 
-def test_parts_no_better_than_the_start_stay_out_of_the_soup(tmp_path):
+def test_fit_leaves_parts_out_of_soup_when_no_better_than_start(tmp_path):
     module = Line(script=lambda slope: 0.1 + abs(slope))
     result = _soup(module, tmp_path, soup=2)
     assert (result.averaged, result.best_epoch, float(module.network.weight.detach())) == (
@@ -250,12 +241,9 @@ def test_parts_no_better_than_the_start_stay_out_of_the_soup(tmp_path):
 
 
 @pytest.mark.parametrize("patience", [5, 1])
-def test_an_interrupted_soup_goes_on_and_ends_as_the_uninterrupted_one(tmp_path, patience):
-    settings = {
-        "soup": 2,
-        "epochs": 4,
-        "patience": patience,
-    }  # a patience of 1 stops every part early
+def test_fit_ends_as_uninterrupted_soup_when_resumed(tmp_path, patience):
+    # A patience of 1 stops every part early.
+    settings = {"soup": 2, "epochs": 4, "patience": patience}
     whole = Line(_moved)
     _soup(whole, tmp_path / "whole", **settings)
     assert whole.epochs_trained == (8 if patience == 5 else 4)

@@ -1,10 +1,12 @@
+"""The optimiser's parameter groups and its schedule."""
+
 import pytest
 import torch
 
 from kryptonite.nn.train.optim import OptimConfig, build_optimiser
 
 
-def test_rates_per_batch_warm_up_then_cosine_to_zero():
+def test_build_optimiser_warms_up_then_decays_per_batch():
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     built = build_optimiser([{"params": [weight]}], OptimConfig(lr=1.0, warmup_steps=10), 100)
     assert built["lr_scheduler"]["interval"] == "step"
@@ -22,7 +24,7 @@ def test_rates_per_batch_warm_up_then_cosine_to_zero():
     assert rates[-1] < 0.001
 
 
-def test_a_short_run_still_reaches_its_peak():
+def test_build_optimiser_reaches_peak_rate_when_run_is_short():
     built = build_optimiser(
         [{"params": [torch.nn.Parameter(torch.zeros(1, 1))]}],
         OptimConfig(lr=1.0, warmup_steps=1000),
@@ -32,7 +34,7 @@ def test_a_short_run_still_reaches_its_peak():
     assert max(factor(step) for step in range(20)) == pytest.approx(1.0)
 
 
-def test_biases_and_norms_are_not_decayed_and_groups_keep_their_rate():
+def test_build_optimiser_leaves_biases_undecayed_and_keeps_group_rates():
     layer = torch.nn.Linear(3, 2)
     groups = build_optimiser(
         [{"params": layer.parameters(), "lr": 0.5}], OptimConfig(weight_decay=0.1), 10
@@ -44,7 +46,7 @@ def test_biases_and_norms_are_not_decayed_and_groups_keep_their_rate():
     assert all(group["initial_lr"] == 0.5 for group in groups)
 
 
-def test_frozen_parameters_are_left_out():
+def test_build_optimiser_leaves_out_frozen_parameters():
     layer = torch.nn.Linear(3, 2)
     layer.bias.requires_grad_(False)
     built = build_optimiser([{"params": layer.parameters()}], OptimConfig(), 10)

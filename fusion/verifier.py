@@ -1,0 +1,62 @@
+"""Fitted fusers with their thresholds, and the JSON file that stores them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kryptonite.core.errors import DataError
+from kryptonite.core.files import write_json
+from kryptonite.fusion.fusers import FUSERS, Fuser
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A fitted fuser and its decision threshold.
+
+    Args:
+        fuser: Scores pairs.
+        threshold: Pairs with at least this score are accepted.
+    """
+
+    fuser: Fuser
+    threshold: float
+
+
+def save_verifiers(path: Path | str, chosen: str, verifiers: dict[str, Verifier]) -> None:
+    """Writes all verifiers as JSON.
+
+    Args:
+        path: The file to write.
+        chosen: Name of the verifier that scores submissions.
+        verifiers: Verifiers by the name of their fuser.
+    """
+    fusers = {
+        name: {
+            "parameters": asdict(verifier.fuser),  # type: ignore[call-overload]
+            "threshold": float(verifier.threshold),
+        }
+        for name, verifier in verifiers.items()
+    }
+    write_json(path, {"chosen": chosen, "fusers": fusers})
+
+
+def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
+    """Reads what `save_verifiers` wrote; scores are the same to the bit.
+
+    Returns:
+        Name of the chosen verifier, and all verifiers by name.
+
+    Raises:
+        DataError: The file is missing or malformed.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        verifiers = {
+            name: Verifier(FUSERS[name](**fuser["parameters"]), float(fuser["threshold"]))
+            for name, fuser in stored["fusers"].items()
+        }
+        if stored["chosen"] not in verifiers:
+            raise ValueError(f"the chosen fuser {stored['chosen']!r} is missing")
+        return stored["chosen"], verifiers
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a fusion file ({error})") from error

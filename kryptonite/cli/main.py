@@ -1,0 +1,86 @@
+"""Entry points: find a command, run it, turn its errors into a message and an exit status."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from kryptonite.cli.process import configure_process
+from kryptonite.core.errors import KryptoniteError
+
+COMMANDS = {
+    "prepare": "audit a data set, freeze its splits and validation pairs, drop mislabelled photos",
+    "train": "train a run: recognition, liveness, comparison, fusion",
+    "submit": "score the test pairs with a run and write submission.csv",
+    "evaluate": "report the error rates of a run on labelled pairs",
+    "ablate": "measure a run under corruptions and attacks, and without each of its parts",
+    "export": "write the networks of a run as ONNX",
+    "eer": "score a submission against the ground truth",
+    "demo": "make data, train, submit and report: the whole chain, from nothing",
+    "verify": "decide whether two photos are genuine and show the same person",
+}
+
+REFUSED, FAILED, INTERRUPTED = 1, 2, 130
+
+_DESCRIPTION = "Face verification that detects deepfakes."
+_EPILOG = f"""commands:
+{chr(10).join(f"  {name:10}{summary}" for name, summary in COMMANDS.items())}
+
+`kryptonite COMMAND --help` lists the options of a command, with examples.
+
+exit status:
+  0    done
+  {REFUSED}    submit --strict: done, but pairs with an unreadable image were refused
+  {FAILED}    the request or the data are wrong; the last line on stderr says why
+  {INTERRUPTED}  interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `kryptonite COMMAND …` and returns its exit status.
+
+    Args:
+        arguments: What follows the program's name; the process's own arguments unless given.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Only the chosen command's module is imported: the help must not wait for torch.
+    if arguments and arguments[0] in COMMANDS:
+        return run_command(arguments[0], arguments[1:], f"kryptonite {arguments[0]}")
+    parser = argparse.ArgumentParser(
+        prog="kryptonite",
+        usage="kryptonite COMMAND [options]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=argparse.SUPPRESS)
+    parser.parse_args(arguments[:1])  # prints the help or an error, and exits
+    raise AssertionError("argparse accepted an unknown command")
+
+
+def run_command(name: str, arguments: Sequence[str], program: str) -> int:
+    """Runs one command and returns its exit status; a KryptoniteError becomes one line on stderr.
+
+    Args:
+        name: One of `COMMANDS`.
+        arguments: Its options.
+        program: Name of the program in usage lines and messages.
+    """
+    configure_process()
+    try:
+        return import_module(f"kryptonite.cli.{name}").main(list(arguments), program)
+    except KryptoniteError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return _interrupted(program)
+    except SystemExit as stop:
+        # Lightning turns an interrupt during training into sys.exit(1).
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return _interrupted(program)
+        raise
+
+
+def _interrupted(program: str) -> int:
+    print(f"{program}: interrupted", file=sys.stderr)
+    return INTERRUPTED

@@ -1,0 +1,66 @@
+"""`kryptonite submit`, and make_submission.py at the root of a checkout."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from kryptonite.cli.arguments import add_cache, add_device, add_engine, add_run, command_parser
+
+DESCRIPTION = """\
+Score the challenge's test pairs with a run and write a CSV with pair_id and
+similarity, every pair once. Pairs without a face in both images, and pairs with an
+unreadable image, are refused: they score below every other."""
+EXAMPLES = (
+    "",
+    "--run runs/demo --data_root runs/demo/data-root --out submission.csv",
+    "--run runs/demo --ray auto",
+)
+
+
+def main(arguments: list[str], program: str) -> int:
+    """Writes the submission; returns 1 with --strict where an image cannot be read, 0 otherwise."""
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
+    add_run(parser)
+    parser.add_argument("--data_root", default=".", help="folder with test.csv or data/test_public")
+    parser.add_argument("--out", help="CSV to write; by default submission.csv in the run's folder")
+    add_cache(parser)
+    add_device(parser)
+    add_engine(parser)
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="extract features on a Ray cluster: auto, local or its address",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 when a pair has an unreadable image"
+    )
+    options = parser.parse_args(arguments)
+
+    from kryptonite.inference.submission import submit
+    from kryptonite.runs.load import load, load_extractor
+    from kryptonite.runs.run_dir import RunDir
+
+    executor, device = None, options.device
+    if options.ray:
+        from kryptonite.inference.ray_executor import RayExecutor
+
+        places = os.path.abspath(options.run), os.path.abspath(options.cache)
+        executor = RayExecutor(options.ray, partial(load_extractor, *places, options.engine))
+        device = "cpu"  # the cluster extracts, on its CPUs
+    pipeline = load(options.run, options.cache, device, options.engine, executor)
+    target = Path(options.out or RunDir(Path(options.run)).submission)
+    extractor = pipeline.extractor
+    report = submit(pipeline, options.data_root, target)
+    extractor = pipeline.extractor
+    print(
+        f"{target}: {report.pairs} pairs, {report.images} images, "
+        f"no face found in {report.failures_to_acquire} ({len(report.no_face)} pairs refused); "
+        f"recognition by {extractor.recogniser.engine}, liveness by {extractor.detector.engine}"
+    )
+    for pair in report.unreadable.itertuples():
+        print(
+            f"unreadable, refused: pair {pair.pair_id} ({pair.path_a}, {pair.path_b})",
+            file=sys.stderr,
+        )
+    return 1 if options.strict and len(report.unreadable) else 0

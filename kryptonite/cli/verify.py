@@ -1,0 +1,57 @@
+"""`kryptonite verify`."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from kryptonite.cli.arguments import add_device, add_engine, add_run, command_parser
+
+if TYPE_CHECKING:
+    from kryptonite.inference.pipeline import Verification
+
+DESCRIPTION = """\
+Decide whether two photos are genuine and show the same person. The exit status is 0
+whether they are accepted or refused."""
+# Values of Verification.status, see detection.faces.
+_FACES = {
+    "found": "face found",
+    "found_small": "small face found",
+    "found_padded": "face found after padding the photo",
+    "centre_crop": "no face found",
+}
+EXAMPLES = ("a.jpg b.jpg --run runs/demo", "a.jpg b.jpg --run runs/demo --json")
+
+
+def main(arguments: list[str], program: str) -> int:
+    """Prints the answer and returns the exit status."""
+    parser = command_parser(program, DESCRIPTION, EXAMPLES)
+    parser.add_argument("image_a", metavar="A", help="image file")
+    parser.add_argument("image_b", metavar="B", help="image file")
+    add_run(parser)
+    add_device(parser)
+    add_engine(parser)
+    parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
+    options = parser.parse_args(arguments)
+
+    from kryptonite.runs.load import load
+
+    pipeline = load(options.run, device=options.device, engine=options.engine)
+    answer = pipeline.verify(options.image_a, options.image_b)
+    if options.json:
+        print(json.dumps(asdict(answer)))
+    else:
+        print(_in_words(answer, (options.image_a, options.image_b)))
+    return 0
+
+
+def _in_words(answer: "Verification", images: tuple[str, str]) -> str:
+    lines = [
+        answer.reason,
+        f"score {answer.score:.4f} (threshold {answer.threshold:.4f}), "
+        f"similarity {answer.similarity:.4f}",
+    ]
+    probabilities = answer.synthetic_probability
+    for image, status, probability in zip(images, answer.status, probabilities, strict=True):
+        face = _FACES.get(status, status)
+        lines.append(f"{image}: {face}, probability of synthetic {probability:.4f}")
+    return "\n".join([*lines, f"{answer.seconds:.2f} seconds"])

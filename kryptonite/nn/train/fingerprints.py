@@ -1,0 +1,70 @@
+"""Fingerprints of what a training stage reads, so that a stage reruns only when its inputs change.
+
+Images and pairs are identified by the content of their files: a changed cache location or crop
+setting leaves them as they are.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kryptonite.core.files import fingerprint, sha256_file
+from kryptonite.detection.cache import FaceCache
+
+# Settings that decide where and how fast a stage runs, but not its result.
+_RUNTIME_SETTINGS = {"workers", "devices", "nodes", "accelerator"}
+
+
+def result_settings(config: Any) -> Any:
+    """Returns a configuration dataclass as plain data, without settings that leave the result
+    unchanged (devices, worker counts)."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items() if key not in _RUNTIME_SETTINGS}
+        return value
+
+    return strip(asdict(config))
+
+
+def weights_fingerprint(weights: str) -> str:
+    """Returns the hash of a weights file; `hub`, `pip` and `scratch` stand for themselves."""
+    return sha256_file(weights) if Path(weights).is_file() else weights
+
+
+def model_fingerprint(folder: Path) -> list[str]:
+    """Returns the hashes of a saved model's weights and of its description.
+
+    The description counts because the same weights respond differently to another crop or
+    normalisation.
+    """
+    return [sha256_file(folder / name) for name in ("model.safetensors", "model.json")]
+
+
+def images_fingerprint(images: pd.DataFrame) -> str:
+    """Returns the fingerprint of a table's image contents and classes, in order.
+
+    Args:
+        images: Columns key, label, is_synthetic.
+    """
+    images = images.assign(content=images["key"].map(FaceCache.content_of))
+    return fingerprint(images[["content", "label", "is_synthetic"]].astype(str).to_numpy().tolist())
+
+
+def pairs_fingerprint(pairs: pd.DataFrame, images: pd.DataFrame) -> str:
+    """Returns the fingerprint of pairs: both images' contents, their labels and the pair's kind.
+
+    Args:
+        pairs: Columns path_a, path_b, label_a, label_b, kind.
+        images: Columns path, key; holds every image of the pairs.
+    """
+    content = images.set_index("path")["key"].map(FaceCache.content_of)
+    sides = [pairs[name].map(content) for name in ("path_a", "path_b")]
+    return fingerprint(
+        pd.concat([*sides, pairs["label_a"], pairs["label_b"], pairs["kind"]], axis=1)
+        .astype(str)
+        .to_numpy()
+        .tolist()
+    )

@@ -1,0 +1,115 @@
+"""What a run trains on: tables, aligned crops, frozen validation pairs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kryptonite.core.crops import CropTemplate
+from kryptonite.core.errors import DataError
+from kryptonite.core.files import atomic_path
+from kryptonite.data.layouts import load_images
+from kryptonite.data.pairs import load_pairs, make_pairs, save_pairs
+from kryptonite.data.split import split_hash
+from kryptonite.detection.aligner import Aligner
+from kryptonite.detection.cache import FaceCache
+from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE
+from kryptonite.runs.config import RunConfig
+from kryptonite.runs.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Usable images of both splits, frozen validation pairs, and how to read a crop.
+
+    Args:
+        train: Columns of the image table, and key and status of the face cache.
+        val: The same for the validation split.
+        all_pairs: Frozen validation pairs.
+        val_pairs: Those of them whose images are both usable.
+        failures: Per split, the number of images, of unreadable files and of images without a
+            found face.
+        split: Hash over who is in which split.
+        cache: Aligned crops.
+    """
+
+    train: pd.DataFrame
+    val: pd.DataFrame
+    all_pairs: pd.DataFrame
+    val_pairs: pd.DataFrame
+    failures: dict[str, dict[str, int]]
+    split: str
+    cache: FaceCache
+
+    def save(self, run: RunDir, root: str) -> None:
+        """Writes the frozen pairs, and which image contents were in which split, to a run's folder.
+
+        Args:
+            run: The folder.
+            root: The data's root, which the pairs' paths are relative to.
+        """
+        save_pairs(run.pairs, self.all_pairs, root)
+        images = pd.concat([self.train, self.val])
+        with atomic_path(run.images) as temporary:
+            images[["key", "label", "split", "is_synthetic", "species"]].to_csv(
+                temporary, index=False
+            )
+
+    def reader(self, template: CropTemplate) -> Callable[[str], np.ndarray]:
+        """Gives the function from cache key to crop, uint8 S×S×3, that training reads by."""
+        return partial(self.cache.read, template=template)
+
+
+def crop_cache(config: RunConfig) -> FaceCache:
+    """Opens the cache of the crops that both branches of a run read."""
+    templates = [config.recognition.template, config.liveness.template]
+    return FaceCache(Path(config.cache), Aligner(config.aligner, list(dict.fromkeys(templates))))
+
+
+def prepare_training_data(config: RunConfig) -> TrainingData:
+    """Loads the tables, aligns what the cache lacks, drops and counts unreadable files.
+
+    Raises:
+        DataError: A table is wrong, or no usable image is left.
+    """
+    cache = crop_cache(config)
+    frames, failures = {}, {}
+    for split in ("train", "val"):
+        images = load_images(config.data, split)
+        faces = cache.ensure(list(images["path"]))
+        images = images.assign(key=faces["key"].to_numpy(), status=faces["status"].to_numpy())
+        unreadable = images["status"] == UNREADABLE
+        failures[split] = {
+            "images": len(images),
+            "unreadable": int(unreadable.sum()),
+            "failure_to_acquire": int((images["status"] == CENTRE_CROP).sum()),
+        }
+        frames[split] = images[~unreadable].reset_index(drop=True)
+        if frames[split].empty:
+            raise DataError(f"{config.data.root}: no readable image in the {split} split")
+    val = frames["val"]
+    pairs = _frozen_pairs(config, val)
+    usable = pairs["path_a"].isin(val["path"]) & pairs["path_b"].isin(val["path"])
+    return TrainingData(
+        train=frames["train"],
+        val=val,
+        all_pairs=pairs,
+        val_pairs=pairs[usable].reset_index(drop=True),
+        failures=failures,
+        split=split_hash(pd.concat(frames.values(), ignore_index=True)),
+        cache=cache,
+    )
+
+
+def _frozen_pairs(config: RunConfig, val: pd.DataFrame) -> pd.DataFrame:
+    """Loads the pairs that `kryptonite prepare` froze, else the run's own, else draws new ones."""
+    root, own = Path(config.data.root), RunDir(Path(config.run)).pairs
+    for frozen in (root / own.name, own):
+        if frozen.exists():
+            pairs = load_pairs(frozen, root)
+            if pairs["path_a"].isin(val["path"]).any():
+                return pairs
+    return make_pairs(val, config.data.pairs)

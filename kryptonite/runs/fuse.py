@@ -1,0 +1,116 @@
+"""The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
+
+import json
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
+from kryptonite.fusion.cross import cross_fit
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
+from kryptonite.fusion.verifier import Verifier, save_verifiers
+from kryptonite.inference.evidence import extract_pairs
+from kryptonite.inference.extractor import FeatureExtractor
+from kryptonite.liveness.detector import Detector
+from kryptonite.metrics.bootstrap import PairScores, measure_pairs
+from kryptonite.metrics.error_rates import detector_metrics, eer_threshold
+from kryptonite.nn.train.fingerprints import model_fingerprint, pairs_fingerprint
+from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.recogniser import Recogniser
+from kryptonite.runs.config import RunConfig
+from kryptonite.runs.data import TrainingData
+from kryptonite.runs.model_card import model_card
+from kryptonite.runs.run_dir import RunDir
+
+_log = logging.getLogger(__name__)
+
+
+def fit_fusions(
+    run: RunDir, config: RunConfig, data: TrainingData, stages: dict[str, Any]
+) -> dict[str, Any]:
+    """Fits the fusions and writes fusion.json, metrics.json and the model card.
+
+    Skipped when the run holds the result of the same inputs.
+
+    Args:
+        run: Folder with the trained branches.
+        config: The run's configuration.
+        data: What the branches were trained and validated on.
+        stages: Figures of the branches' training, by stage.
+
+    Returns:
+        What metrics.json holds.
+    """
+    inputs = {
+        "revision": REVISION,
+        "config": asdict(config.fusion),
+        "recognition": model_fingerprint(run.recognition),
+        "liveness": model_fingerprint(run.liveness),
+        "comparison": sha256_file(run.comparison / "stage.json") if config.comparison.pairs else "",
+        "aligner": data.cache.aligner.settings,
+        "pairs": pairs_fingerprint(data.val_pairs, data.val),
+    }
+    mark = fingerprint(inputs)
+    if run.metrics.exists() and run.fusion.exists():
+        metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+        if metrics["fingerprint"] == mark:
+            _log.info("fusion: done already, unchanged, skipped")
+            return metrics
+    differential = DifferentialDetector.load(run.comparison) if config.comparison.pairs else None
+    recogniser, detector = Recogniser.load(run.recognition), Detector.load(run.liveness)
+    backbone = differential and (differential.backbone or recogniser)
+    extractor = FeatureExtractor(recogniser, detector, data.cache, backbone)
+    pairs, table = extract_pairs(extractor, differential, data.val_pairs)
+    evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
+    groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
+    folds = config.fusion.folds
+    scores = {
+        name: cross_fit(name, evidence, kind, *groups, folds=folds).score(evidence)
+        for name in FUSERS
+    }
+    # A pair without a face is refused whatever the threshold, so it must not set one.
+    found = evidence.acquired
+    verifiers = {
+        name: Verifier(
+            fit_fuser(name, evidence, kind),
+            eer_threshold(kind[found] == "same", score[found]),
+        )
+        for name, score in scores.items()
+    }
+    save_verifiers(run.fusion, config.fusion.name, verifiers)
+    figures = {
+        name: measure_pairs(
+            PairScores(*groups, kind, score, verifiers[name].threshold, FUSERS[name].llr(score)),
+            config.fusion.resamples,
+        )
+        for name, score in scores.items()
+    }
+    synthetic = data.val.set_index("path")["is_synthetic"]
+    shown = table.content >= 0
+    metrics = {
+        "fingerprint": mark,
+        "validation": {
+            "pairs": {
+                name: int((kind == name).sum()) for name in ("same", "different", "synthetic")
+            },
+            "identities": int(pd.unique(np.concatenate(groups)).size),
+            "recognition_alone": figures["none"],
+            "fused": {**figures[config.fusion.name], "fusion": config.fusion.name},
+            "fusions": figures,
+            "detector": detector_metrics(
+                synthetic[table.paths[shown]].to_numpy(),
+                table.features.log_odds[table.content[shown]],
+            ),
+            "threshold": verifiers[config.fusion.name].threshold,
+        },
+        "stages": stages,
+        "failures": data.failures,
+        "split_hash": data.split,
+    }
+    write_json(run.metrics, metrics)
+    write_text(run.model_card, model_card(config, metrics, recogniser, detector))
+    return metrics

@@ -1,0 +1,91 @@
+"""A run described in Markdown: what it is, what it was trained on, how good it is, what made it."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kryptonite.liveness.detector import Detector
+from kryptonite.recognition.recogniser import Recogniser
+from kryptonite.runs.config import RunConfig
+
+_PACKAGES = ("torch", "timm", "facenet-pytorch", "kornia", "scikit-learn")
+
+
+def model_card(
+    config: RunConfig, metrics: dict[str, Any], recogniser: Recogniser, detector: Detector
+) -> str:
+    """Describes a run.
+
+    Args:
+        config: The run's configuration.
+        metrics: What metrics.json holds.
+        recogniser: The trained recognition branch.
+        detector: The trained synthetic-image detector.
+    """
+    validation = metrics["validation"]
+
+    def row(name: str, figures: dict[str, Any]) -> str:
+        cells = []
+        for metric in ("eer_challenge", "sv_eer", "spf_eer", "sasv_eer"):
+            low, high = figures["intervals"][metric]
+            cells.append(f"{figures[metric]:.2%} [{low:.2%}, {high:.2%}]")
+        return f"| {name} | {' | '.join(cells)} |"
+
+    pairs, failures = validation["pairs"], metrics["failures"]
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return "\n".join(
+        [
+            f"# Model card: {Path(config.run).name}",
+            "",
+            "Anti-spoof-aware face verification: a pair scores high only if both images are bona "
+            "fide photos of one person.",
+            "",
+            f"- Recognition: `{config.recognition.backbone.name}`, {recogniser.source}, "
+            f"crop {recogniser.spec.template.name}",
+            f"- Liveness: `{config.liveness.backbone.name}`, {detector.source}, "
+            f"crop {detector.spec.template.name}",
+            f"- Differential detector: {_differential(metrics['stages'])}",
+            f"- Fusion: `{config.fusion.name}`, threshold {validation['threshold']:.4f} "
+            "(validation EER)",
+            f"- Data: split hash `{metrics['split_hash'][:12]}`, {failures['train']['images']} "
+            f"training and {failures['val']['images']} validation images; no face found in "
+            f"{failures['train']['failure_to_acquire']} and "
+            f"{failures['val']['failure_to_acquire']} of them",
+            f"- Seeds: pairs {config.data.pairs.seed}, recognition {config.recognition.seed}, "
+            f"liveness {config.liveness.seed}",
+            "",
+            f"## Validation ({pairs['same']} same, {pairs['different']} different, "
+            f"{pairs['synthetic']} synthetic pairs of {validation['identities']} people)",
+            "",
+            f"95% intervals from {config.fusion.resamples} bootstrap resamples over identities; "
+            "fusion cross-fitted over identities.",
+            "The detector's checkpoint was chosen on these identities too, so the fused figures "
+            "are somewhat optimistic.",
+            "",
+            "| system | EER (challenge) | SV-EER | SPF-EER | SASV-EER |",
+            "| --- | --- | --- | --- | --- |",
+            row("recognition alone", validation["recognition_alone"]),
+            row("fused", validation["fused"]),
+            "",
+            f"Made with Python {platform.python_version()}, {packages}, on "
+            f"{'CUDA' if torch.cuda.is_available() else 'CPU'}.",
+            "Not for decisions about people without a human in the loop; the weights' own licences "
+            "apply (see the README).",
+            "",
+        ]
+    )
+
+
+def _differential(stages: dict[str, Any]) -> str:
+    if "comparison" not in stages:
+        return "none"
+    pairs = stages["comparison"]["pairs"]
+    tuned = stages["comparison"].get("validation_eer", {}).get("best_epoch")
+    own = ", with a copy of the recogniser tuned on such pairs" if tuned else ""
+    return (
+        f"trained on {pairs['same']} pairs of genuine photos and {pairs['synthetic']} with a "
+        f"k_ image{own}"
+    )

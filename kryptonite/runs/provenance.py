@@ -1,0 +1,108 @@
+"""What made a run's figures, and what its training data warns of."""
+
+import json
+import platform
+import shlex
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kryptonite.core.errors import DataError
+from kryptonite.core.files import sha256_file
+from kryptonite.data.audit.prepare import AUDIT
+from kryptonite.detection.aligner import AlignerConfig
+from kryptonite.nn.model import DESCRIPTION_FILE
+from kryptonite.runs.run_dir import RunDir
+
+PACKAGES = (
+    "torch",
+    "timm",
+    "facenet-pytorch",
+    "kornia",
+    "opencv-python",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+)
+
+
+def shortcut_warnings(run: RunDir) -> list[str]:
+    """Warns where file facts betray the training data's `k_` images, as `kryptonite prepare` found.
+
+    Returns:
+        At most one warning; none where the data was not audited or nothing leaks.
+
+    Raises:
+        DataError: The audit is damaged.
+    """
+    config = run.read_config()
+    audit = Path(config["data"]["root"]) / AUDIT
+    if not audit.exists():
+        return []
+    try:
+        shortcuts = json.loads(audit.read_text(encoding="utf-8"))["shortcuts"]
+        leaks, verdict = shortcuts["leaks"], shortcuts["verdict"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{audit}: not an audit ({error}); `kryptonite prepare` makes one"
+        ) from error
+    if not leaks:
+        return []
+    aligner = AlignerConfig(**config["aligner"])
+    trained = "with" if aligner.common_side or aligner.common_quality else "without"
+    return [
+        f"Shortcuts in the training data: {verdict}. The detector may have learnt this in place of "
+        f"a forgery's traces; it was trained {trained} a common size and re-encoding."
+    ]
+
+
+def provenance(
+    run: RunDir, pairs_file: Path | str, data_root: Path | str, resamples: int
+) -> dict[str, Any]:
+    """Collects what made the figures: run, data, seeds, command, versions.
+
+    Args:
+        run: Folder of the run.
+        pairs_file: The pairs that were scored.
+        data_root: Folder of their photos.
+        resamples: Bootstrap resamples behind the intervals.
+    """
+    config = run.read_config()
+    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+    return {
+        "run": str(run.path),
+        "recognition": _describe(run.recognition),
+        "liveness": _describe(run.liveness),
+        "pairs": str(pairs_file),
+        "pairs_sha256": sha256_file(pairs_file),
+        "data_root": str(data_root),
+        "split_hash": metrics["split_hash"],
+        "seeds": {
+            "split": config["data"]["seed"],
+            "pairs": config["data"]["pairs"]["seed"],
+            "recognition": config["recognition"]["seed"],
+            "liveness": config["liveness"]["seed"],
+            "bootstrap": 0,
+        },
+        "resamples": resamples,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+        "device": "CUDA" if torch.cuda.is_available() else "CPU",
+    }
+
+
+def _describe(branch: Path) -> str:
+    kept = json.loads((branch / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    template = kept["input"]["template"]
+    return (
+        f"{kept['network']['name']}, crop {template['size']} px with margin "
+        f"{template['margin']:g}; {kept['source']}"
+    )

@@ -1,0 +1,72 @@
+"""Assess a run on labelled pairs and write its report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kryptonite.core.files import write_json
+from kryptonite.data.protocol import load_protocol
+from kryptonite.report.ablation import read_ablation
+from kryptonite.report.analysis import compute_findings
+from kryptonite.report.html import ReportInputs, write_report
+from kryptonite.runs.assess import assess
+from kryptonite.runs.load import load
+from kryptonite.runs.provenance import provenance, shortcut_warnings
+from kryptonite.runs.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Labelled pairs and how they are to be assessed.
+
+    Args:
+        pairs_file: Frozen pairs or a ground truth; see `data.protocol.load_protocol`.
+        data_root: Folder of their photos.
+        cache: Folder of aligned crops and features, safe to delete.
+        device: `auto`, `cpu` or `cuda`.
+        resamples: Bootstrap resamples over identities behind the intervals.
+    """
+
+    pairs_file: Path | str
+    data_root: Path | str
+    cache: Path | str = ".cache/crops"
+    device: str = "auto"
+    resamples: int = 1000
+
+
+def write_run_report(run: RunDir, protocol: Protocol, out: Path) -> dict[str, Any]:
+    """Assesses a run and writes the report: `out` (HTML) and the same figures as JSON beside it.
+
+    Args:
+        run: Folder of a finished run.
+        protocol: The pairs.
+        out: HTML file to write.
+
+    Returns:
+        What the JSON holds.
+
+    Raises:
+        KryptoniteError: The run, the pairs or the images are wrong.
+    """
+    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+    assessment = assess(load(run.path, protocol.cache, protocol.device), run, pairs)
+    scored, unreadable = assessment.scored, len(assessment.unreadable)
+    findings = compute_findings(scored, protocol.resamples)
+    origin = provenance(run, protocol.pairs_file, protocol.data_root, protocol.resamples)
+    warnings = [*assessment.warnings, *shortcut_warnings(run)]
+    known = set(pd.read_csv(run.images, dtype=str, keep_default_na=False)["species"])
+    withheld = sorted(set(scored.pairs["species"]) - known - {""}) if known - {""} else []
+    ablation = read_ablation(run.ablation)
+    inputs = ReportInputs(scored, findings, origin, warnings, unreadable, withheld, ablation)
+    write_report(out, inputs)
+    whole = {
+        **findings,
+        "withheld": withheld,
+        "warnings": warnings,
+        "unreadable_pairs": unreadable,
+        "provenance": origin,
+    }
+    write_json(out.with_suffix(".json"), whole)
+    return whole

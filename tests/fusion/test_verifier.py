@@ -1,0 +1,45 @@
+import json
+
+import numpy as np
+import pytest
+
+from kryptonite.core.errors import DataError
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import FUSERS, fit_fuser
+from kryptonite.fusion.verifier import Verifier, load_verifiers, save_verifiers
+from tests.fusion.population import draw
+
+
+@pytest.mark.parametrize("name", FUSERS)
+def test_load_verifiers_gives_same_scores_to_the_bit(name, tmp_path):
+    pairs = draw()
+    fuser = fit_fuser(name, pairs.evidence, pairs.kind)
+    score = fuser.score(pairs.evidence)
+    assert score.dtype == np.float32 and np.isfinite(score).all()
+    save_verifiers(tmp_path / "fusion.json", name, {name: Verifier(fuser, 0.25)})
+    chosen, verifiers = load_verifiers(tmp_path / "fusion.json")
+    assert chosen == name and list(verifiers) == [name]
+    assert verifiers[name].threshold == 0.25
+    assert np.array_equal(verifiers[name].fuser.score(pairs.evidence), score)
+    swapped = Evidence(pairs.similarity, pairs.log_odds_b, pairs.log_odds_a)
+    assert np.array_equal(fuser.score(swapped), score)  # the order of images does not matter
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        json.dumps({"chosen": "llr", "fusers": {}}),
+        json.dumps({"chosen": "none", "fusers": {"magic": {"parameters": {}, "threshold": 0}}}),
+        json.dumps({"chosen": "none", "fusers": {"none": {"parameters": {"x": 1}}}}),
+    ],
+)
+def test_load_verifiers_raises_when_file_is_malformed(content, tmp_path):
+    (tmp_path / "fusion.json").write_text(content)
+    with pytest.raises(DataError, match=r"fusion\.json: not a fusion file"):
+        load_verifiers(tmp_path / "fusion.json")
+
+
+def test_load_verifiers_raises_when_file_is_missing(tmp_path):
+    with pytest.raises(DataError, match=r"fusion\.json"):
+        load_verifiers(tmp_path / "fusion.json")
