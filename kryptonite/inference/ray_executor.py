@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-import kryptonite
 from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.core.memory import keep_freed_memory
 from kryptonite.inference.extractor import FeatureExtractor, ImageFeatures, Shard
@@ -63,7 +62,7 @@ class RayExecutor:
                 "scoring on a cluster needs Ray: pip install 'kryptonite[ray]'"
             ) from error
         # Workers find the package where this process found it, installed or not.
-        environment = {"PYTHONPATH": str(Path(kryptonite.__file__).parents[1])}
+        environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
         try:
             ray.init(
                 address,

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def train(config: RunConfig) -> dict[str, Any]:
-    """Trains both branches, fits the fusions, and writes all that scoring needs to the run's folder.
+    """Trains both branches, fits the fusions, and writes all that scoring needs to the run folder.
 
     Called again after an interruption, it resumes; finished stages with unchanged inputs are
     skipped.

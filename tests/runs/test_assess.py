@@ -88,7 +88,7 @@ def test_assess_refuses_pairs_without_a_face_by_every_fusion(pipeline, folder, f
     save(Path(black), np.zeros((160, 160, 3), np.uint8))
     scored = assess(pipeline, folder, face_pairs).scored
     touched = ((face_pairs["path_a"] == black) | (face_pairs["path_b"] == black)).to_numpy()
-    touched |= ~before
+    touched = touched | ~before
     assert (~scored.pairs["acquired"]).tolist() == touched.tolist() != (~before).tolist()
     for name, scores in scored.scores.items():
         assert (scores[touched] == REFUSED).all() and (scores[~touched] > REFUSED).all(), name

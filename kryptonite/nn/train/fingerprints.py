@@ -12,6 +12,7 @@ import pandas as pd
 
 from kryptonite.core.files import fingerprint, sha256_file
 from kryptonite.detection.cache import FaceCache
+from kryptonite.nn.model import DESCRIPTION_FILE, WEIGHTS_FILE
 
 # Settings that decide where and how fast a stage runs, but not its result.
 _RUNTIME_SETTINGS = {"workers", "devices", "nodes", "accelerator"}
@@ -40,7 +41,7 @@ def model_fingerprint(folder: Path) -> list[str]:
     The description counts because the same weights respond differently to another crop or
     normalisation.
     """
-    return [sha256_file(folder / name) for name in ("model.safetensors", "model.json")]
+    return [sha256_file(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE)]
 
 
 def images_fingerprint(images: pd.DataFrame) -> str:
