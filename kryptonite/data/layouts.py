@@ -1,19 +1,44 @@
 """Reads both published layouts of the challenge: CSV tables and folders."""
 
-import json
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from kryptonite.core.errors import DataError
+from kryptonite.data.annotations import read_classes, read_species
+from kryptonite.data.csv_tables import (
+    pair_id,
+    parse_booleans,
+    parse_labels,
+    parse_pair_ids,
+    read_table,
+    refuse_blanks,
+    refuse_rows,
+)
+from kryptonite.data.folders import (
+    folders_in,
+    holds_images,
+    list_pairs,
+    list_photos,
+    pairs_folder,
+    training_folder,
+)
+from kryptonite.data.notes import count, warn
 from kryptonite.data.pairs import PairConfig
-from kryptonite.data.split import split_identities
+from kryptonite.data.split import alike_identities, identities_in_both, split_identities
 from kryptonite.data.table import COLUMNS, validate
+from kryptonite.data.table_paths import refuse_if_most_are_missing, resolve_paths
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_REQUIRED = ("label", "path")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+}
+_AUDIT = "audit.json"  # `kryptonite prepare` writes it beside its tables
 
 
 @dataclass
@@ -33,16 +58,15 @@ class DataConfig:
     pairs: PairConfig = field(default_factory=PairConfig)
 
 
-def is_forgery_name(path: str) -> bool:
-    """Whether a file is named `k_*`, the challenge's convention for generated images."""
-    return os.path.basename(path).startswith("k_")
-
-
 def load_images(config: DataConfig, split: str) -> pd.DataFrame:
     """Loads one split of the training images.
 
     `train.csv` (and `val.csv`, where it exists) take precedence over folders. Without `val.csv` the
-    training data is split by identity with a seed.
+    `split` column of `train.csv` decides if it names validation rows; else the training data is
+    split by identity with a seed.
+
+    Logs a warning about people in both splits, labels that differ in leading zeros or case alone,
+    and folders of people that the tables lack.
 
     Args:
         config: Root and split.
@@ -52,16 +76,30 @@ def load_images(config: DataConfig, split: str) -> pd.DataFrame:
         Columns label, path (absolute), split, is_synthetic, species; index 0..N-1.
 
     Raises:
-        DataError: Names file and row.
+        DataError: Names file and row; or more than half of the files do not exist.
     """
     root = Path(config.root)
-    table = root / "train.csv"
-    if (root / "val.csv").exists() and table.exists():
-        return _read_csv(root / ("train.csv" if split == "train" else "val.csv"), root, split)
-    images = _read_csv(table, root, "train") if table.exists() else load_folders(root)
-    side = split_identities(images["label"], config.val_fraction, config.seed)
-    images = images.assign(split=images["label"].map(side))
-    return validate(images[images["split"] == split].reset_index(drop=True), f"{root} ({split})")
+    tables = {each: root / f"{each}.csv" for each in ("train", "val")}
+    if all(table.exists() for table in tables.values()):
+        return _load_split_tables(root, tables, split)
+    if tables["train"].exists():
+        rows = _read_rows(tables["train"])
+        images = _complete(tables["train"], root, rows, "train", [])
+        _warn_of_unlisted_people(
+            root, tables["train"], _is_prepared(tables["train"], rows), list(images["path"]), []
+        )
+        sides = _declared_splits(tables["train"], rows)
+    else:
+        if tables["val"].exists():
+            warn(f"{tables['val']}: not used, since there is no train.csv beside it")
+        images, sides = load_folders(root), None
+    if sides is None:
+        side = split_identities(images["label"], config.val_fraction, config.seed)
+        sides = images["label"].map(side)
+    images = images.assign(split=sides)
+    parts = {side: images[images["split"] == side] for side in tables}
+    _warn_of_labels(str(root), parts["train"], parts["val"])
+    return validate(parts[split].reset_index(drop=True), f"{root} ({split})")
 
 
 def load_folders(root: Path | str) -> pd.DataFrame:
@@ -71,33 +109,32 @@ def load_folders(root: Path | str) -> pd.DataFrame:
 
     Raises:
         DataError: There is no such folder, it holds no images, meta.json is not `{"<label>/<file>":
-            0 | 1}`, or species.json is not `{"<label>/<file>": "what made it"}`.
+            0 | 1}`, species.json is not `{"<label>/<file>": "what made it"}`, or one of their keys
+            matches no image.
     """
     root = Path(root)
-    base = root / "data" / "train"
-    folder = base / "images" if (base / "images").is_dir() else base
-    if not folder.is_dir():
+    folder = training_folder(root)
+    if folder is None:
         raise DataError(
             f"{root}: neither train.csv nor data/train exists; set --data.root to the folder that "
             "holds one of them"
         )
-    meta = _read_meta(base / "meta.json")
-    species = _read_names(base / "species.json")
-    rows = []
-    for identity in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        files = (entry for entry in identity.iterdir() if entry.suffix.lower() in SUFFIXES)
-        for file in sorted(files):
-            name = f"{identity.name}/{file.name}"
-            rows.append(
-                (
-                    identity.name,
-                    str(file.resolve()),
-                    "train",
-                    bool(meta.get(name, is_forgery_name(name))),
-                    species.get(name, ""),
-                )
-            )
-    return validate(pd.DataFrame(rows, columns=COLUMNS), str(folder))
+    photos = list_photos(folder)
+    if not photos:
+        raise DataError(f"{folder}: contains no images (expected <person>/<photo>)")
+    names = [photo.name for photo in photos]
+    base = root / "data" / "train"
+    images = pd.DataFrame(
+        {
+            "label": [photo.label for photo in photos],
+            "path": [photo.path for photo in photos],
+            "split": "train",
+            "is_synthetic": read_classes(base / "meta.json", names),
+            "species": read_species(base / "species.json", names),
+        },
+        columns=COLUMNS,
+    )
+    return validate(images, str(folder), names)
 
 
 def load_test_pairs(root: Path | str) -> pd.DataFrame:
@@ -108,33 +145,28 @@ def load_test_pairs(root: Path | str) -> pd.DataFrame:
         with a missing file keeps its row, so that scoring reports the file and no pair vanishes.
 
     Raises:
-        DataError: Names file and row.
+        DataError: Names file and row, or the folder; more than half of the files do not exist; or
+            pairs were added after `kryptonite prepare` wrote test.csv.
     """
     root = Path(root)
-    table = root / "test.csv"
+    table, folder = root / "test.csv", pairs_folder(root)
     if table.exists():
-        rows = _raw_csv(table)
-        rows["path"] = _resolve(rows["path"], root, table)
-    else:
-        base = root / "data" / "test_public"
-        folder = base / "images" if (base / "images").is_dir() else base
-        if not folder.is_dir():
-            raise DataError(f"{root}: neither test.csv nor data/test_public exists")
-        found = [
-            (pair.name, _member(pair, number))
-            for pair in sorted(folder.iterdir())
-            if pair.is_dir()
-            for number in (0, 1)
-        ]
-        rows, table = pd.DataFrame(found, columns=["label", "path"]), folder
-    bad = ~rows["label"].str.fullmatch(r"\d{1,8}")
-    if bad.any():
-        row = int(bad.idxmax())
-        raise DataError(
-            f"{table}, row {row + 1}: pair id {rows.at[row, 'label']!r} is not a number of up to "
-            "eight digits"
-        )
-    rows["label"] = rows["label"].str.zfill(8)
+        return _read_pairs(table, root)
+    if folder is None:
+        raise DataError(f"{root}: neither test.csv nor data/test_public exists")
+    found = list_pairs(folder)
+    if not found:
+        raise DataError(f"{folder}: contains no pairs (expected <pair>/0.jpg and <pair>/1.jpg)")
+    pairs = pd.DataFrame(found).set_axis(["pair_id", "path_a", "path_b"], axis=1)
+    refuse_if_most_are_missing([*pairs["path_a"], *pairs["path_b"]], str(folder))
+    return pairs
+
+
+def _read_pairs(table: Path, root: Path) -> pd.DataFrame:
+    rows = read_table(table, _REQUIRED, verbatim=["path"])
+    _refuse_empty(table, rows)
+    rows["label"] = parse_pair_ids(table, rows["label"])
+    rows["path"] = resolve_paths(rows["path"].tolist(), root, table)
     sizes = rows.groupby("label")["path"].transform("size")
     if (sizes != 2).any():
         row = int((sizes != 2).idxmax())
@@ -142,6 +174,11 @@ def load_test_pairs(root: Path | str) -> pd.DataFrame:
             f"{table}, row {row + 1}: pair {rows.at[row, 'label']} has {sizes[row]} rows instead "
             "of two"
         )
+    twice = rows.duplicated(["label", "path"])
+    if twice.any():
+        pair = rows.loc[twice, "label"].iloc[0]
+        refuse_rows(table, twice, f"pair {pair} names the same file twice")
+    _refuse_unlisted_pairs(table, root, rows, _is_prepared(table, rows))
     # Rows come as 0.jpg, then 1.jpg; sorting by name also restores a shuffled table.
     rows = rows.assign(name=rows["path"].map(os.path.basename)).sort_values(
         ["label", "name"], kind="stable"
@@ -156,96 +193,161 @@ def load_test_pairs(root: Path | str) -> pd.DataFrame:
     )
 
 
-def _member(pair: Path, number: int) -> str:
-    for suffix in sorted(SUFFIXES):
-        if (pair / f"{number}{suffix}").exists():
-            return str((pair / f"{number}{suffix}").resolve())
-    return str((pair / f"{number}.jpg").resolve())
-
-
-def _read_meta(path: Path) -> dict[str, int]:
-    meta = _read_names(path)
-    for name, value in meta.items():
-        if value not in (0, 1):
-            raise DataError(f"{path}: {name}: must be 0 (genuine) or 1 (synthetic), got {value!r}")
-    return meta
-
-
-def _read_names(path: Path) -> dict[str, Any]:
-    """Reads a JSON object keyed by `<label>/<file>`; empty where the file does not exist."""
-    if not path.exists():
-        return {}
-    try:
-        named = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    if not isinstance(named, dict):
-        raise DataError(f'{path}: must be a JSON object with "<label>/<file>" as keys')
-    return named
-
-
-def _raw_csv(path: Path) -> pd.DataFrame:
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = {"label", "path"} - set(rows.columns)
-    if missing:
-        raise DataError(
-            f"{path}: column {', '.join(sorted(missing))} is missing; found "
-            f"{', '.join(rows.columns)}"
-        )
-    if rows.empty:
-        raise DataError(f"{path}: contains no rows")
-    for column in ("label", "path"):
-        blank = rows[column].str.strip() == ""
-        if blank.any():
-            raise DataError(f"{path}, row {int(blank.idxmax()) + 1}: {column} is empty")
-    return rows
-
-
-def _read_csv(path: Path, root: Path, split: str) -> pd.DataFrame:
-    rows = _raw_csv(path)
-    resolved = _resolve(rows["path"], root, path)
-    if "is_synthetic" in rows.columns:  # written by `kryptonite prepare`
-        wrong = ~rows["is_synthetic"].isin(["True", "False"])
-        if wrong.any():
+def _refuse_unlisted_pairs(table: Path, root: Path, rows: pd.DataFrame, prepared: bool) -> None:
+    """Compares test.csv with the folders of pairs: no pair may vanish without a word."""
+    known = set(rows["label"])
+    for folder in _folders_above(pairs_folder(root), rows["path"] if prepared else []):
+        unlisted = sorted({*map(pair_id, folders_in(folder))} - known - {""})
+        if unlisted and prepared:
             raise DataError(
-                f"{path}, row {int(wrong.idxmax()) + 1}: is_synthetic must be True or False"
+                f"{table}: lacks {count(len(unlisted), 'pair')} of {folder}, first {unlisted[0]}, "
+                f"added after `kryptonite prepare` wrote the table; to renew it, delete it and run "
+                "`kryptonite prepare` again"
             )
-        synthetic = rows["is_synthetic"] == "True"
-    else:
-        meta = _read_meta(root / "data" / "train" / "meta.json")
-        synthetic = [
-            bool(meta.get("/".join(name.split("/")[-2:]), is_forgery_name(name)))
-            for name in resolved
+        if unlisted:
+            warn(
+                f"{table}: lacks {count(len(unlisted), 'pair')} of {folder}, first {unlisted[0]}; "
+                "only the table's pairs are read"
+            )
+
+
+def _warn_of_unlisted_people(
+    root: Path, table: Path, prepared: bool, paths: list[str], other_paths: Iterable[str]
+) -> None:
+    """Compares the tables with the folders of people: new people must not vanish in silence."""
+    listed = {_folder_and_file(path).partition("/")[0] for path in [*paths, *other_paths]}
+    for folder in _folders_above(training_folder(root), paths if prepared else []):
+        unlisted = [
+            name
+            for name in folders_in(folder)
+            if name not in listed and holds_images(os.path.join(folder, name))
         ]
-    species = rows["species"] if "species" in rows.columns else ""
+        if unlisted:
+            remedy = (
+                "; to renew the tables, delete train.csv and val.csv and run `kryptonite prepare` "
+                "again"
+            )
+            warn(
+                f"{table}: lacks {count(len(unlisted), 'person', 'people')} of {folder}, first "
+                f"{unlisted[0]}; only the tables' people are read{remedy if prepared else ''}"
+            )
+
+
+def _is_prepared(table: Path, rows: pd.DataFrame) -> bool:
+    """Whether a table is one that `kryptonite prepare` wrote."""
+    columns = rows.columns.tolist()
+    return (table.parent / _AUDIT).exists() and columns in (COLUMNS, COLUMNS[:3])
+
+
+def _folders_above(folder: Path | None, paths: Iterable[str]) -> list[str]:
+    """A folder of people or pairs, and those that files lie in by way of one folder each."""
+    own = [] if folder is None else [os.path.abspath(folder)]
+    above = {os.path.dirname(os.path.dirname(path)) for path in paths}
+    # Tables that mix data from everywhere give no folder to compare with.
+    found = [*own, *(sorted(above) if len(above) <= 2 else [])]
+    return list({os.path.realpath(each): each for each in found if os.path.isdir(each)}.values())
+
+
+def _load_split_tables(root: Path, tables: dict[str, Path], split: str) -> pd.DataFrame:
+    rows = {each: _read_rows(table) for each, table in tables.items()}
+    _warn_of_labels(str(root), rows["train"], rows["val"])
+    for each, table in tables.items():
+        if "split" in rows[each].columns:
+            declared = rows[each]["split"].str.lower().map(_SPLITS)
+            wrong = declared.notna() & (declared != each)
+            if wrong.any():
+                first = int(wrong.to_numpy().argmax()) + 1
+                warn(
+                    f"{table}: the split column of row {first} (the first of {int(wrong.sum())}) "
+                    "names another split; the file decides"
+                )
+    other = "val" if split == "train" else "train"
+    images = _complete(tables[split], root, rows[split], split, rows[other]["path"])
+    prepared = _is_prepared(tables["train"], rows["train"])
+    _warn_of_unlisted_people(
+        root, tables["train"], prepared, list(images["path"]), rows[other]["path"]
+    )
+    return images
+
+
+def _warn_of_labels(source: str, train: pd.DataFrame, val: pd.DataFrame) -> None:
+    both = identities_in_both(train, val)
+    if both:
+        warn(
+            f"{source}: {count(len(both), 'person is', 'people are')} in both the training and the "
+            f"validation data, first {both[0]!r}; error rates on such data are too good"
+        )
+    alike = alike_identities(pd.concat([train["label"], val["label"]]))
+    if alike:
+        warn(
+            f"{source}: labels {' and '.join(map(repr, alike[0]))} are probably the same person "
+            f"({count(len(alike), 'such group')}); they are kept apart"
+        )
+
+
+def _declared_splits(table: Path, rows: pd.DataFrame) -> pd.Series | None:
+    """Reads the split column of a lone train.csv; None where it names no validation row."""
+    if "split" not in rows.columns:
+        return None
+    written = rows["split"].str.lower()
+    tests = written.isin(["test", "testing"])
+    refuse_rows(table, tests, "split is 'test', but the table holds training data")
+    sides = written.map(_SPLITS)
+    if not (sides == "val").any():
+        return None
+    if sides.isna().any():
+        value = rows.loc[sides.isna(), "split"].iloc[0]
+        refuse_rows(table, sides.isna(), f"split must be train or val, got {value!r}")
+    if not (sides == "train").any():
+        raise DataError(f"{table}: the split column calls all rows validation")
+    return sides
+
+
+def _read_rows(table: Path) -> pd.DataFrame:
+    rows = read_table(table, _REQUIRED, verbatim=["path"])
+    _refuse_empty(table, rows)
+    return rows.assign(label=parse_labels(rows["label"]))
+
+
+def _refuse_empty(table: Path, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        raise DataError(f"{table}: contains no rows")
+    refuse_blanks(table, rows, _REQUIRED)
+
+
+def _complete(
+    table: Path, root: Path, rows: pd.DataFrame, split: str, other_paths: Iterable[str]
+) -> pd.DataFrame:
+    """Resolves the paths of a table and adds what its images are."""
+    resolved = resolve_paths(rows["path"].tolist(), root, table)
+    if "is_synthetic" in rows.columns:  # written by `kryptonite prepare`
+        refuse_blanks(table, rows, ["is_synthetic"])
+        synthetic = parse_booleans(table, rows["is_synthetic"]).tolist()
+    else:
+        synthetic = read_classes(
+            root / "data" / "train" / "meta.json",
+            [_folder_and_file(path) for path in resolved],
+            partial(_other_names, root, other_paths),
+        )
     images = pd.DataFrame(
         {
             "label": rows["label"],
             "path": resolved,
             "split": split,
             "is_synthetic": synthetic,
-            "species": species,
+            "species": rows["species"] if "species" in rows.columns else "",
         }
     )
-    return validate(images, str(path))
+    return validate(images, str(table))
 
 
-def _resolve(paths: pd.Series, root: Path, table: Path) -> list[str]:
-    """Makes paths absolute.
+def _other_names(root: Path, paths: Iterable[str]) -> Iterator[str]:
+    """Names of the images that meta.json may describe although a table does not hold them."""
+    yield from map(_folder_and_file, paths)
+    folder = training_folder(root)
+    if folder is not None:
+        yield from (photo.name for photo in list_photos(folder))
 
-    They may be relative to the data root, to the table's folder, or to data/. The base is chosen
-    once per table, by the first file that exists, so that a missing file cannot resolve elsewhere.
-    """
-    first = paths.iloc[0]
-    bases = [root, table.parent, root / "data"]
-    for candidate in (paths.iloc[0], *paths.iloc[1:20]):
-        base = next((base for base in bases if (base / candidate).exists()), None)
-        if base is not None:
-            return [os.path.abspath(base / path) for path in paths]
-    raise DataError(
-        f"{table}, row 1: {first} does not exist under {root}, beside the table or under "
-        f"{root / 'data'}"
-    )
+
+def _folder_and_file(path: str) -> str:
+    return "/".join(path.strip().replace("\\", "/").split("/")[-2:])

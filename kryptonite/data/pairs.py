@@ -9,6 +9,9 @@ import pandas as pd
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
+from kryptonite.data.csv_tables import pair_id, parse_labels, read_table, refuse_blanks, refuse_rows
+from kryptonite.data.table import refuse_line_breaks
+from kryptonite.data.table_paths import check_lengths, plain_path
 from kryptonite.metrics.kinds import KINDS
 
 PAIR_COLUMNS = [
@@ -183,7 +186,13 @@ def _different(
 
 
 def save_pairs(path: Path | str, pairs: pd.DataFrame, root: Path | str) -> None:
-    """Freezes pairs in a CSV whose paths are relative to `root`, so that it moves with the data."""
+    """Freezes pairs in a CSV whose paths are relative to `root`, so that it moves with the data.
+
+    Raises:
+        DataError: A path holds a line break, which tables do not.
+    """
+    for name in ("path_a", "path_b"):
+        refuse_line_breaks(pairs[name])
     root = os.path.abspath(root)
     frozen = pairs.assign(
         **{
@@ -204,41 +213,51 @@ def load_pairs(path: Path | str, root: Path | str) -> pd.DataFrame:
     pairs = read_protocol(path, PAIR_COLUMNS)
     base = os.path.abspath(root)
     for name in ("path_a", "path_b"):
-        pairs[name] = [os.path.normpath(os.path.join(base, value)) for value in pairs[name]]
+        pairs[name] = [_frozen_path(base, value) for value in pairs[name]]
     return pairs
+
+
+def _frozen_path(base: str, value: str) -> str:
+    """Absolute path; spaces and backslashes are read as in `data.table_paths.resolve_paths`."""
+    forms = dict.fromkeys([value.strip(), plain_path(value), value])
+    paths = [os.path.normpath(os.path.join(base, form)) for form in forms]
+    return next(filter(os.path.exists, paths), paths[0]) if len(paths) > 1 else paths[0]
 
 
 def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
     """Reads and checks a table of pairs; paths stay as they are in the file.
 
     Args:
-        path: CSV file.
+        path: CSV file, in any dialect that `data.csv_tables.read_table` reads.
         columns: Required columns, of `PAIR_COLUMNS`; these are returned.
 
     Raises:
         DataError: Names file and row.
     """
-    try:
-        pairs = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = [name for name in columns if name not in pairs.columns]
-    if missing:
-        raise DataError(
-            f"{path}: column {', '.join(missing)} is missing; found {', '.join(pairs.columns)}"
-        )
+    pairs = read_table(path, columns, verbatim=["path_a", "path_b"])
     if pairs.empty:
         raise DataError(f"{path}: contains no pairs")
-    synthetic = (pairs["synthetic_a"] == "1") | (pairs["synthetic_b"] == "1")
+    refuse_blanks(path, pairs, [name for name in columns if name != "species"])
+    for name in ("path_a", "path_b"):
+        if name in columns:
+            check_lengths(pairs[name].tolist(), path)
+    ids = pairs["pair_id"].map(pair_id)
+    pairs["pair_id"] = ids.where(ids != "", pairs["pair_id"])
+    for name in ("label_a", "label_b"):
+        if name in columns:
+            pairs[name] = parse_labels(pairs[name])
+    pairs["kind"] = pairs["kind"].str.lower()
+    numbers = pairs[["label", "synthetic_a", "synthetic_b"]].apply(_as_digits)
+    synthetic = (numbers["synthetic_a"] == "1") | (numbers["synthetic_b"] == "1")
     for wrong, what in (
         (~pairs["kind"].isin(KINDS), "kind must be one of " + ", ".join(KINDS)),
         (pairs["pair_id"].duplicated(), "pair_id occurs twice"),
         (
-            (pairs["kind"] == "same").astype(int).astype(str) != pairs["label"],
+            (pairs["kind"] == "same").astype(int).astype(str) != numbers["label"],
             "label contradicts kind",
         ),
         (
-            ~pairs[["synthetic_a", "synthetic_b"]].isin(["0", "1"]).all(axis=1),
+            ~numbers[["synthetic_a", "synthetic_b"]].isin(["0", "1"]).all(axis=1),
             "synthetic_a and synthetic_b must be 0 or 1",
         ),
         (
@@ -246,6 +265,11 @@ def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
             "kind contradicts synthetic_a and synthetic_b",
         ),
     ):
-        if wrong.any():
-            raise DataError(f"{path}, row {int(wrong.idxmax()) + 1}: {what}")
-    return pairs[columns].astype({"label": int, "synthetic_a": int, "synthetic_b": int})
+        refuse_rows(path, wrong, what)
+    return pairs[columns].assign(**numbers.astype(int))
+
+
+def _as_digits(values: pd.Series) -> pd.Series:
+    """Rewrites the spellings of 0 and 1 that spreadsheets write; others stay as they are."""
+    spellings = {"1.0": "1", "0.0": "0", "true": "1", "false": "0"}
+    return values.str.lower().replace(spellings)

@@ -1,5 +1,6 @@
 """Splits by identity: no identity is in two splits."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -31,6 +32,29 @@ def split_identities(labels: Iterable[str], val_fraction: float, seed: int) -> d
     count = min(max(1, round(len(identities) * val_fraction)), len(identities) - 1)
     held_out = set(np.random.default_rng(seed).permutation(identities)[:count].tolist())
     return {identity: "val" if identity in held_out else "train" for identity in identities}
+
+
+def identities_in_both(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
+    """Lists the identities that are in both tables, sorted.
+
+    Args:
+        train: Column label.
+        val: Column label.
+    """
+    return sorted(set(train["label"]) & set(val["label"]))
+
+
+def alike_identities(labels: Iterable[str]) -> list[list[str]]:
+    """Groups labels that probably mean one person: numbers of one value, names but for case.
+
+    Returns:
+        Sorted groups of at least two labels each.
+    """
+    groups: dict[str, set[str]] = {}
+    for label in set(labels):
+        number = re.fullmatch(r"0*([0-9]+?)(\.0+)?", label)
+        groups.setdefault(number[1] if number else label.casefold(), set()).add(label)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
 def split_hash(images: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
+from kryptonite.data.csv_tables import parse_pair_ids, read_table, refuse_blanks, refuse_rows
 
 
 def write_submission(path: Path | str, pair_ids: Sequence[str], similarity: np.ndarray) -> None:
@@ -42,10 +43,8 @@ def read_ground_truth(path: Path | str) -> pd.DataFrame:
     table = _read(path, "label")
     wrong = ~table["label"].isin([0, 1])
     if wrong.any():
-        row = int(wrong.idxmax())
-        raise DataError(
-            f"{path}, row {row + 1}: label must be 0 or 1, got {table.at[row, 'label']!r}"
-        )
+        value = table.loc[wrong, "label"].iloc[0]
+        refuse_rows(path, wrong, f"label must be 0 or 1, got {value:g}")
     return table.assign(label=table["label"].astype(int))
 
 
@@ -71,18 +70,14 @@ def join(truth: pd.DataFrame, submission: pd.DataFrame, name: str) -> pd.DataFra
 
 
 def _read(path: Path | str, value: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype={"pair_id": str}, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = {"pair_id", value} - set(table.columns)
-    if missing:
-        raise DataError(
-            f"{path}: column {', '.join(sorted(missing))} is missing; found "
-            f"{', '.join(map(str, table.columns))}"
-        )
-    numbers = pd.to_numeric(table[value], errors="coerce")
-    table = table.assign(**{value: numbers, "pair_id": table["pair_id"].str.zfill(8)})
+    table = read_table(path, ["pair_id", value])
+    if table.empty:
+        raise DataError(f"{path}: contains no pairs")
+    refuse_blanks(path, table, ["pair_id"])
+    numbers = pd.to_numeric(table[value].replace({"True": "1", "False": "0"}), errors="coerce")
+    table = table.assign(
+        **{value: numbers.astype(float), "pair_id": parse_pair_ids(path, table["pair_id"])}
+    )
     _check(table, value, str(path))
     return table
 

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kryptonite.core.errors import DataError
-from kryptonite.data.split import split_hash, split_identities
+from kryptonite.data.split import (
+    alike_identities,
+    identities_in_both,
+    split_hash,
+    split_identities,
+)
 
 IDENTITIES = st.sets(st.text("abc123", min_size=1, max_size=4), min_size=2, max_size=40)
 
@@ -65,3 +70,14 @@ def test_split_hash_changes_when_content_changes(column, value):
     changed = images.copy()
     changed.loc[0, column] = value
     assert split_hash(changed) != split_hash(images)
+
+
+def test_identities_in_both_lists_shared_labels_alone():
+    train, val = (pd.DataFrame({"label": list(labels)}) for labels in ("cabba", "bxc"))
+    assert identities_in_both(train, val) == ["b", "c"]
+    assert identities_in_both(train, val[val["label"] == "x"]) == []
+
+
+def test_alike_identities_groups_numbers_by_value_and_names_without_case():
+    labels = ["5", "000005", "5.0", "50", "Anna", "anna", "ben", "0", "00", "5"]
+    assert alike_identities(labels) == [["0", "00"], ["000005", "5", "5.0"], ["Anna", "anna"]]
