@@ -26,6 +26,10 @@ _LARGE = 0.6
 # A face this many times larger than the smallest face of a level is found the same without that
 # level.
 _SAFE_RATIO = 1.7
+# A photo more elongated than this, such as a panorama, is shrunk and padded as if its longer side
+# were this many times the shorter one: otherwise no face in it would be large enough to be found.
+_ELONGATED = 4
+_CANVAS_SIDE = 2**15  # bounds the memory that the search of one elongated photo takes, in pixels
 _REVISION = 1  # bump when crops change under unchanged settings, to ignore old cache entries
 
 
@@ -39,7 +43,8 @@ class AlignerConfig:
         pad: Border on each side, as a fraction of the longer side, for photos in which no face was
             found or its box leaves the photo.
         search_side: Longer side, in pixels, to which photos are shrunk for the search; crops are
-            cut from the full photo.
+            cut from the full photo. Photos more elongated than 4:1 are shrunk less, and padded
+            less: to a shorter side of a quarter of this.
         batch_size: Images per batch of the face detector.
         device: `auto`, `cpu` or `cuda`.
         common_side: Longer side, in pixels, to which every photo is first resized; 0 keeps the
@@ -283,14 +288,15 @@ def _prepare(image: np.ndarray, search_side: int, pad: float) -> _Search:
     a photo gives the same face in any batch.
     """
     height, width = image.shape[:2]
-    scale = min(1.0, search_side / max(height, width))
+    longer = min(max(height, width), _ELONGATED * min(height, width))
+    scale = min(1.0, search_side / longer, _CANVAS_SIDE / max(height, width))
     if scale < 1:
         image = cv2.resize(
             image,
             (max(1, round(width * scale)), max(1, round(height * scale))),
             interpolation=cv2.INTER_AREA,
         )
-    shift = round(max(image.shape[:2]) * pad)
+    shift = round(min(max(image.shape[:2]), _ELONGATED * min(image.shape[:2])) * pad)
     if shift:
         image = cv2.copyMakeBorder(image, shift, shift, shift, shift, cv2.BORDER_REPLICATE)
     bottom, right = (-image.shape[0]) % 32, (-image.shape[1]) % 32

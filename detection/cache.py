@@ -21,11 +21,12 @@ from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.core.files import atomic_path, fingerprint, sha256_bytes
-from kryptonite.core.images import decode_rgb, read_bytes
+from kryptonite.core.images import count_pixels, decode_rgb, read_bytes
 from kryptonite.detection.aligner import Aligner
 from kryptonite.detection.faces import UNREADABLE, AlignedFaces
 
-CHUNK = 256  # images decoded and aligned at a time: bounds memory, fills the detector's batches
+CHUNK = 256  # images decoded and aligned at a time, at most: fills the detector's batches
+_DECODED_PIXELS = 2**27  # the same, if the images are large: 400 MB when decoded
 
 _COLUMNS = ["path", "key", "status", "confidence", "x1", "y1", "x2", "y2"]
 
@@ -260,6 +261,22 @@ class FaceCache:
         self, contents: Mapping[str, bytes], threads: ThreadPoolExecutor
     ) -> dict[str, _Entry | None]:
         """Decodes, aligns and writes contents; None stands for one that cannot be decoded."""
+        entries: dict[str, _Entry | None] = {}
+        group: dict[str, bytes] = {}
+        pixels = 0
+        for key, content in contents.items():
+            more = count_pixels(content)
+            if group and pixels + more > _DECODED_PIXELS:
+                entries |= self._align_group(group, threads)
+                group, pixels = {}, 0
+            group[key] = content
+            pixels += more
+        return entries | self._align_group(group, threads)
+
+    def _align_group(
+        self, contents: Mapping[str, bytes], threads: ThreadPoolExecutor
+    ) -> dict[str, _Entry | None]:
+        """As `_align`, for as many contents as may be decoded at a time."""
 
         def decode(item: tuple[str, bytes]) -> np.ndarray | None:
             try:

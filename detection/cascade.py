@@ -10,18 +10,16 @@ import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils.detect_face import (
-    batched_nms_numpy,
-    bbreg,
-    generateBoundingBox,
-    rerec,
-)
+from facenet_pytorch.models.utils.detect_face import bbreg, generateBoundingBox, rerec
 from torchvision.ops.boxes import batched_nms
 
 _CELL = 12  # side of the first network's receptive field, in pixels
 # Candidates per forward pass. With 512 the last network allocates blocks of 140 MB of varying size,
 # which fragment the heap.
 _BATCH = 64
+# Log-odds that differ by less than this are taken for equal. The same face's differ by about 1e-5
+# from batch to batch, by the order in which floats are summed.
+_TIE = 1e-4
 
 
 class Cascade:
@@ -33,6 +31,9 @@ class Cascade:
 
     def __init__(self, device: torch.device):
         mtcnn = MTCNN(keep_all=True, device=device)
+        # A large face's boxes have probabilities so close to 1 that one face in several hundred has
+        # two equal ones in float32. Log-odds still tell them apart.
+        mtcnn.rnet.softmax5_1 = mtcnn.onet.softmax6_1 = torch.nn.Identity()
         self._networks = [
             network.to(memory_format=torch.channels_last)
             for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)
@@ -90,11 +91,11 @@ class Cascade:
             boxes, rows = generateBoundingBox(
                 regression, probability[:, 1], scale, self._thresholds[0]
             )
-            kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.5)
+            kept = _suppress_overlapping(boxes, rows, 0.5)
             parts.append((boxes[kept], rows[kept]))
             scale *= self.factor
         boxes, rows = (torch.cat(part) for part in zip(*parts, strict=True))
-        kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
+        kept = _suppress_overlapping(boxes, rows, 0.7)
         boxes, rows = boxes[kept], rows[kept]
         sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
         return rerec(torch.cat([boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]], 1)), rows
@@ -103,19 +104,23 @@ class Cascade:
         self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Runs the second network: drops boxes and moves the others."""
-        boxes, rows, regression = self._passed(1, boxes, rows, crops)
-        kept = batched_nms(boxes[:, :4], boxes[:, 4], rows, 0.7)
+        boxes, rows, _, regression = self._passed(1, boxes, rows, crops)
+        kept = _suppress_overlapping(boxes, rows, 0.7)
         return rerec(bbreg(boxes[kept], regression[kept])), rows[kept]
 
     def _final(
         self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Runs the third network: gives boxes, the image of each, and landmarks."""
-        boxes, rows, regression, points = self._passed(2, boxes, rows, crops)
+        boxes, rows, log_odds, regression, points = self._passed(2, boxes, rows, crops)
         sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
         points = points.view(-1, 2, 5).permute(0, 2, 1) * sides + boxes[:, None, :2] - 1
         boxes = bbreg(boxes, regression)
-        kept = batched_nms_numpy(boxes[:, :4], boxes[:, 4], rows, 0.7, "Min")
+        kept = torch.from_numpy(
+            suppress_contained(
+                *(values.cpu().numpy() for values in (boxes[:, :4], log_odds, rows)), 0.7
+            )
+        ).to(self._device)
         return boxes[kept], rows[kept], points[kept]
 
     def _passed(
@@ -124,15 +129,17 @@ class Cascade:
         """Runs a network on the boxes' crops and keeps those above its threshold.
 
         Returns:
-            Boxes with the network's score, the image of each, and the network's other outputs.
+            Boxes with the network's probability of a face, the image of each, the log-odds of a
+            face, and the network's other outputs.
         """
         parts = [self._networks[stage](part) for part in _normalised(crops).split(_BATCH)]
-        *outputs, probability = (torch.cat(part) for part in zip(*parts, strict=True))
-        score = probability[:, 1]
+        *outputs, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+        score = logits.softmax(1)[:, 1]
         passed = score > self._thresholds[stage]
         return (
             torch.cat([boxes[passed, :4], score[passed, None]], 1),
             rows[passed],
+            (logits[:, 1] - logits[:, 0])[passed],
             *(output[passed] for output in outputs),
         )
 
@@ -226,6 +233,61 @@ class SumTables:
         total, *others = (sums.index_select(0, place.flatten()) for place in places)
         total = total.sub_(others[0]).sub_(others[1]).add_(others[2]).view(*places[0].shape, 3)
         return total / ((bottom - top)[:, :, None] * (right - left)[:, None])[..., None]
+
+
+def suppress_contained(
+    boxes: np.ndarray, log_odds: np.ndarray, rows: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Picks boxes by falling log-odds; each removes those that lie mostly in it, or it in them.
+
+    Each image is treated alone, and equal log-odds are ordered by position, so that neither the
+    other images of a batch nor their number matters.
+
+    Args:
+        boxes: M×4, x1, y1, x2, y2 in pixels.
+        log_odds: M, of a face.
+        rows: M, the image of each box.
+        threshold: Largest intersection, as a fraction of the smaller box, of two boxes that stay.
+
+    Returns:
+        int64, indices of the boxes that stay, best first within each image.
+    """
+    boxes = boxes.astype(np.float64)
+    areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
+    # The last key counts most.
+    order = np.lexsort([*boxes.T[::-1], -np.rint(log_odds / _TIE), rows])
+    picked = []
+    while len(order):
+        best, others = order[0], order[1:]
+        sides = (
+            np.minimum(boxes[best, 2:], boxes[others, 2:])
+            - np.maximum(boxes[best, :2], boxes[others, :2])
+            + 1
+        )
+        shared = np.maximum(sides, 0).prod(1) / np.minimum(areas[best], areas[others])
+        picked.append(best)
+        order = others[(rows[others] != rows[best]) | (shared <= threshold)]
+    return np.array(picked, np.int64)
+
+
+def _suppress_overlapping(
+    boxes: torch.Tensor, rows: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """Non-maximum suppression within each image.
+
+    Args:
+        boxes: M×(5 or more), x1, y1, x2, y2 and the score.
+        rows: M, the image of each box.
+        threshold: Largest intersection over union of two boxes that stay.
+
+    Returns:
+        Indices of the boxes that stay, by falling score, equal ones in the order of the boxes.
+    """
+    # `batched_nms` moves each image's boxes by an offset that depends on the batch, which rounds
+    # nothing in float64, and leaves the order of equal scores open.
+    exact = boxes[:, :5].double()
+    kept = batched_nms(exact[:, :4], exact[:, 4], rows, threshold).sort().values
+    return kept[boxes[kept, 4].argsort(descending=True, stable=True)]
 
 
 def _bins(start: torch.Tensor, end: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:

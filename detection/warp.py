@@ -18,6 +18,8 @@ ARCFACE_112 = np.array(
     dtype=np.float32,
 )
 
+_LONGEST = 2**15 - 1  # some versions of OpenCV sample from no larger image
+
 
 def template_points(template: CropTemplate) -> np.ndarray:
     """Positions of the five landmarks in the crop: float32, 5×2, pixels."""
@@ -73,6 +75,22 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         # Pixel centres lie at half-integers of the resized grid: x' = (x + ½)·f − ½, inverted here.
         back = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
         matrix = matrix @ back
+    if max(image.shape[:2]) >= _LONGEST:
+        image, matrix = _window(image, matrix, size)
     return cv2.warpAffine(
         image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
+
+
+def _window(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts the part of a photo from which a crop is sampled, and adapts the matrix to it."""
+    corners = np.array([[0, size, 0, size], [0, 0, size, size]], np.float64)
+    seen = np.linalg.solve(matrix[:, :2], corners - matrix[:, 2:])
+    # As much again on each side, for where the photo's mirror image continues it.
+    first, last = seen.min(1), seen.max(1)
+    reach = last - first + 2
+    sides = np.array(image.shape[1::-1])
+    start = np.clip(np.floor(first - reach), 0, sides - 1).astype(int)
+    end = np.clip(np.ceil(last + reach), start + 1, sides).astype(int)
+    shifted = np.hstack([matrix[:, :2], matrix[:, 2:] + matrix[:, :2] @ start[:, None]])
+    return image[start[1] : end[1], start[0] : end[0]], shifted

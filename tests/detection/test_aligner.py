@@ -164,6 +164,32 @@ def test_aligner_cuts_from_original_when_photo_is_shrunk_for_search(aligner, fac
     assert result.crops[RECOGNITION].std() > 0.9 * reference.crops[RECOGNITION].std()
 
 
+@pytest.mark.parametrize(
+    ("shape", "at"),
+    [((160, 40_000), (0, 19_900)), ((40_000, 200), (37_000, 20)), ((480, 2400), (200, 1100))],
+)
+def test_aligner_finds_face_in_elongated_photo(aligner, faces, shape, at):
+    strip = np.full((*shape, 3), 90, np.uint8)
+    strip[at[0] : at[0] + 160, at[1] : at[1] + 160] = faces[0]
+    result, reference = aligner([strip]), aligner([scene(faces[0])])
+    assert result.status[0] in (FOUND, FOUND_PADDED)
+    found, expected = (
+        each.landmarks[0] - corner for each, corner in ((result, at[::-1]), (reference, (170, 120)))
+    )
+    assert np.abs(found - expected).max() < 8
+    difference = result.crops[RECOGNITION].astype(int) - reference.crops[RECOGNITION]
+    assert np.abs(difference).mean() < 15
+
+
+@pytest.mark.parametrize("shape", [(40, 9000), (1, 5000), (5000, 1), (1, 1), (1, 2), (3, 100_000)])
+def test_aligner_cuts_centre_when_photo_has_no_face_whatever_its_shape(aligner, shape):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    for image in (noise, np.full((*shape, 3), 128, np.uint8)):
+        result = aligner([image])
+        assert result.status == [CENTRE_CROP] and result.confidence[0] == 0
+        assert result.crops[RECOGNITION].shape == (1, 112, 112, 3)
+
+
 def test_aligner_settings_hold_what_affects_crops_but_not_device():
     settings = Aligner(AlignerConfig(device="cpu"), [LIVENESS, RECOGNITION]).settings
     assert settings == Aligner(AlignerConfig(batch_size=3), [RECOGNITION, LIVENESS]).settings

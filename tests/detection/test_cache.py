@@ -61,6 +61,25 @@ def test_cache_ensure_aligns_every_content_once(tmp_path, photos, save):
     assert again.asked == 0
 
 
+def test_cache_decodes_few_images_at_a_time_when_they_are_large(tmp_path, photos, monkeypatch):
+    sizes = []
+
+    class Noting(Counting):
+        def __call__(self, images):
+            sizes.append(len(images))
+            return super().__call__(images)
+
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    paths = [*photos[:3], str(tmp_path / "broken.png"), *photos[3:]]
+    expected = FaceCache(tmp_path / "cache", Noting()).ensure(paths)
+    assert sizes == [5]
+    for limit, groups in ((2 * 20 * 20, [2, 2, 1]), (1, [1] * 5)):
+        sizes.clear()
+        monkeypatch.setattr(cache_module, "_DECODED_PIXELS", limit)
+        cache = FaceCache(tmp_path / str(limit), Noting())
+        assert cache.ensure(paths).equals(expected) and sizes == groups
+
+
 def test_cache_read_batch_gives_crops_as_cut(tmp_path, photos):
     cache = FaceCache(tmp_path / "cache", Counting())
     rows = cache.ensure(photos)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils.detect_face import detect_face
+from facenet_pytorch.models.utils.detect_face import detect_face, nms_numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from kryptonite.detection.cascade import Cascade, SumTables
+from kryptonite.detection.cascade import Cascade, SumTables, suppress_contained
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,55 @@ def test_cascade_gives_empty_row_when_image_has_no_face(cascade, faces):
 def test_cascade_finds_nothing_when_images_are_smaller_than_min_face(cascade, faces):
     found = cascade(photos(faces[:2]), 200)
     assert [(box.shape, point.shape) for box, point in found] == [((0, 5), (0, 5, 2))] * 2
+
+
+def test_cascade_finds_same_box_when_probabilities_are_all_one(cascade, faces, monkeypatch):
+    pictures = photos(faces)
+    expected = cascade(pictures, 40)
+    third = cascade._networks[2]
+
+    def certain(crops):
+        regression, points, logits = third(crops)
+        return regression, points, logits + torch.tensor([0.0, 40.0])
+
+    monkeypatch.setattr(cascade, "_networks", [*cascade._networks[:2], certain])
+    for found in (cascade(pictures, 40), [cascade(picture[None], 40)[0] for picture in pictures]):
+        for (box, points), (sure_box, sure_points) in zip(expected, found, strict=True):
+            assert (sure_box[:, 4] == 1).all()  # float32 cannot tell them apart
+            assert sure_box[0, :4] == pytest.approx(box[0, :4], abs=1e-3)
+            assert sure_points[0] == pytest.approx(points[0], abs=1e-3)
+
+
+def candidates(generator, number):
+    """Boxes around a few places, so that many overlap."""
+    corners = generator.integers(0, 3, (number, 2)) * 60 + generator.uniform(0, 30, (number, 2))
+    return np.concatenate([corners, corners + generator.uniform(20, 60, (number, 2))], 1)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_suppress_contained_keeps_what_facenet_pytorch_keeps(seed):
+    generator = np.random.default_rng(seed)
+    boxes, log_odds = candidates(generator, 40), generator.uniform(1, 20, 40)
+    kept = suppress_contained(boxes, log_odds, np.zeros(40, int), 0.7)
+    assert kept.tolist() == nms_numpy(boxes, log_odds, 0.7, "Min").tolist()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_suppress_contained_gives_same_boxes_in_any_batch_and_order(seed):
+    generator = np.random.default_rng(seed)
+    boxes, rows = candidates(generator, 40), generator.integers(0, 5, 40)
+    log_odds = generator.integers(1, 4, 40).astype(np.float32)  # mostly equal
+    batch = suppress_contained(boxes, log_odds, rows, 0.7)
+    noise = generator.uniform(-1e-5, 1e-5, 40)
+    for row in range(5):
+        alone = generator.permutation(np.flatnonzero(rows == row))
+        kept = suppress_contained(boxes[alone], (log_odds + noise)[alone], rows[alone] * 0, 0.7)
+        assert alone[kept].tolist() == batch[rows[batch] == row].tolist()
+
+
+def test_suppress_contained_keeps_nothing_when_there_is_nothing():
+    nothing = suppress_contained(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), 0.7)
+    assert nothing.tolist() == []
 
 
 @settings(deadline=None, max_examples=40)

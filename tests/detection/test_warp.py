@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kryptonite.detection.warp as warp_module
 from kryptonite.core.crops import CropTemplate
 from kryptonite.detection.warp import ARCFACE_112, estimate_similarity, template_points, warp
 
@@ -74,3 +75,18 @@ def test_warp_keeps_position_when_it_shrinks_first():
     crop = warp(ramp, np.array([[0.125, 0, 0], [0, 0.125, 0]]), 90)
     expected = (np.arange(90) * 8) / 800 * 255
     assert np.abs(crop[40, 5:85, 0] - expected[5:85]).max() < 2.5
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_warp_samples_the_same_when_it_cuts_a_window_from_a_long_photo(seed):
+    generator = np.random.default_rng(seed)
+    # Smooth, so that rounding a position by OpenCV's 1/32 pixel changes little.
+    photo = cv2.GaussianBlur(generator.integers(0, 256, (90, 400, 3), np.uint8), (0, 0), 3)
+    angle, scale = generator.uniform(-3, 3), generator.uniform(0.2, 3)
+    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = generator.uniform(0, 1, 2) * (400, 90)
+    matrix = np.hstack([rotation, 16 - rotation @ centre[:, None]])
+    whole = warp(photo, matrix, 32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warp_module, "_LONGEST", 1)
+        assert np.abs(warp(photo, matrix, 32).astype(int) - whole).max() <= 2
