@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import write_json
@@ -22,13 +23,20 @@ class Verifier:
     threshold: float
 
 
-def save_verifiers(path: Path | str, chosen: str, verifiers: dict[str, Verifier]) -> None:
+def save_verifiers(
+    path: Path | str,
+    chosen: str,
+    verifiers: dict[str, Verifier],
+    origin: dict[str, Any] | None = None,
+) -> None:
     """Writes all verifiers as JSON.
 
     Args:
         path: The file to write.
         chosen: Name of the verifier that scores submissions.
         verifiers: Verifiers by the name of their fuser.
+        origin: JSON-able, what they were fitted on, under keys of the caller's; `load_origin` reads
+            it back.
     """
     fusers = {
         name: {
@@ -37,7 +45,7 @@ def save_verifiers(path: Path | str, chosen: str, verifiers: dict[str, Verifier]
         }
         for name, verifier in verifiers.items()
     }
-    write_json(path, {"chosen": chosen, "fusers": fusers})
+    write_json(path, {"chosen": chosen, "fusers": fusers, **(origin or {})})
 
 
 def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
@@ -58,5 +66,18 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
         if stored["chosen"] not in verifiers:
             raise ValueError(f"the chosen fuser {stored['chosen']!r} is missing")
         return stored["chosen"], verifiers
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a fusion file ({error})") from error
+
+
+def load_origin(path: Path | str) -> dict[str, Any]:
+    """Reads what `save_verifiers` was given as `origin`; empty in files that have none.
+
+    Raises:
+        DataError: The file is missing or malformed.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {name: stored[name] for name in stored.keys() - {"chosen", "fusers"}}
+    except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not a fusion file ({error})") from error

@@ -5,7 +5,10 @@ system = kryptonite.load("runs/demo")
 print(system.verify("a.jpg", "b.jpg"))
 """
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline", "RunConfig", "Verification", "errors", "load", "train"]
 
-# In a checkout some parts (detection, recognition, …) lie beside this folder, not in it; with the
-# root of the checkout on the path they are found as kryptonite.detection and so on.
 _CHECKOUT = Path(__file__).resolve().parents[1]
+_BESIDE = {
+    f"{__name__}.{part}" for part in ("configs", "detection", "fusion", "liveness", "recognition")
+}
+
+
+class _PartsOfCheckout:
+    """Finds the parts that lie beside this folder in a checkout, and nothing else there.
+
+    With the whole root on `__path__`, `import kryptonite.train` would run the script train.py.
+    """
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [str(_CHECKOUT)]) if name in _BESIDE else None
+
+
 if (_CHECKOUT / "detection").is_dir() and (_CHECKOUT / "pyproject.toml").is_file():
-    __path__.append(str(_CHECKOUT))
+    sys.meta_path.append(_PartsOfCheckout)
 
 _ATTRIBUTES = {
     "Pipeline": ("kryptonite.inference.pipeline", "Pipeline"),

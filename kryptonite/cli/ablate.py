@@ -38,13 +38,23 @@ def main(arguments: list[str], program: str) -> int:
     options = parser.parse_args(arguments)
 
     from kryptonite.cli.configuration import read_run_config
+    from kryptonite.core.files import check_writable
+    from kryptonite.data.protocol import load_protocol
     from kryptonite.robustness.ablate import ablate
+    from kryptonite.runs.checks import check_kinds
+    from kryptonite.runs.lock import lock_run
     from kryptonite.runs.run_dir import RunDir
 
     run = RunDir(Path(options.run))
     protocol = protocol_of(options, run)
     config = read_run_config(run.config, ["--run", options.run])
     severities = QUICK if options.quick else tuple(sorted(set(options.severities)))
-    table = ablate(config, protocol, severities, variants=not options.quick)
+    run.check_finished()
+    check_writable(run.ablation / "ablation.csv")
+    # Before hours of training variants.
+    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+    check_kinds(pairs["kind"], str(protocol.pairs_file))
+    with lock_run(run):
+        table = ablate(config, protocol, severities, variants=not options.quick)
     print(f"{run.ablation}/ablation.csv ({len(table)} rows), {run.ablation}/report.html")
     return 0

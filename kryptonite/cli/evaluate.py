@@ -26,11 +26,14 @@ def main(arguments: list[str], program: str) -> int:
     add_protocol(parser, resamples=1000)
     options = parser.parse_args(arguments)
 
+    from kryptonite.core.files import check_writable
     from kryptonite.runs.report import write_run_report
     from kryptonite.runs.run_dir import RunDir
 
     run = RunDir(Path(options.run))
     out = Path(options.out or run.report)
+    for file in (out, out.with_suffix(".json")):
+        check_writable(file)  # before minutes of scoring
     findings = write_run_report(run, protocol_of(options, run), out)
     for warning in findings["warnings"]:
         print(f"note: {warning}", file=sys.stderr)

@@ -16,11 +16,14 @@ def main(arguments: list[str], program: str) -> int:
     add_run(parser)
     run = Path(parser.parse_args(arguments).run)
 
+    from kryptonite.core.files import check_writable
     from kryptonite.nn.model import EXPORT_FILE
     from kryptonite.runs.export import export_networks
     from kryptonite.runs.load import load
 
-    deviations = export_networks(load(run, device="cpu"))
+    pipeline = load(run, device="cpu")
+    check_writable(run / "recognition" / EXPORT_FILE)
+    deviations = export_networks(pipeline)
     for folder, deviation in deviations.items():
         print(f"{run / folder / EXPORT_FILE}: largest difference from PyTorch {deviation:.1e}")
     return 0

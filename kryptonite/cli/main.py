@@ -1,11 +1,13 @@
 """Entry points: find a command, run it, turn its errors into a message and an exit status."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
-from kryptonite.cli.process import configure_process
+from kryptonite.cli.process import TERMINATED, Terminated, configure_process, raise_on_sigterm
 from kryptonite.core.errors import KryptoniteError
 
 COMMANDS = {
@@ -32,7 +34,8 @@ exit status:
   0    done
   {REFUSED}    submit --strict: done, but pairs with an unreadable image were refused
   {FAILED}    the request or the data are wrong; the last line on stderr says why
-  {INTERRUPTED}  interrupted
+  {INTERRUPTED}  interrupted (Ctrl-C)
+  {TERMINATED}  terminated (SIGTERM)
 """
 
 
@@ -59,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, arguments: Sequence[str], program: str) -> int:
-    """Runs one command and returns its exit status; a KryptoniteError becomes one line on stderr.
+    """Runs one command and returns its exit status.
+
+    A KryptoniteError, a full disk, a forbidden folder, Ctrl-C and SIGTERM become one line on
+    stderr; errors of the program itself keep their traceback.
 
     Args:
         name: One of `COMMANDS`.
@@ -68,19 +74,33 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
     """
     configure_process()
     try:
-        return import_module(f"kryptonite.cli.{name}").main(list(arguments), program)
+        with raise_on_sigterm():
+            return import_module(f"kryptonite.cli.{name}").main(list(arguments), program)
     except KryptoniteError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        return _interrupted(program)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        reason = error.strerror or str(error)
+        named = f"{_shown(error.filename)}: {reason}" if error.filename is not None else reason
+        print(f"{program}: {named}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(program, interrupt)
     except SystemExit as stop:
         # Lightning turns an interrupt during training into sys.exit(1).
         if isinstance(stop.__context__, KeyboardInterrupt):
-            return _interrupted(program)
+            return _interrupted(program, stop.__context__)
         raise
 
 
-def _interrupted(program: str) -> int:
-    print(f"{program}: interrupted", file=sys.stderr)
-    return INTERRUPTED
+def _shown(filename: Any) -> str:
+    """Gives a file's name for a message; names need not be text."""
+    return os.fsdecode(filename) if isinstance(filename, (str, bytes, os.PathLike)) else "?"
+
+
+def _interrupted(program: str, interrupt: KeyboardInterrupt) -> int:
+    terminated = isinstance(interrupt, Terminated)
+    print(f"{program}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+    return TERMINATED if terminated else INTERRUPTED

@@ -49,9 +49,11 @@ def main(arguments: list[str], program: str) -> int:
     parser.add_class_arguments(RunConfig)
     options = parser.instantiate(parser.parse_args(find_configs(arguments)))
 
-    from kryptonite.data.audit.prepare import FINDINGS, SHEET, prepare
+    from kryptonite.core.files import check_writable
+    from kryptonite.data.audit.prepare import AUDIT, FINDINGS, SHEET, prepare
 
     out = Path(options.out or options.data.root)
+    check_writable(out / AUDIT)  # before minutes of reading
     embed = _embedder(options) if options.clean else None
     report = prepare(options.data, out, embed, options.cleaning)
     for split, counts in report["counts"].items():

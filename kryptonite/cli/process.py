@@ -1,9 +1,15 @@
 """What an entry point sets for the whole process; the library itself never does."""
 
 import logging
+import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from kryptonite.core.memory import keep_freed_memory
 
@@ -13,6 +19,40 @@ _IGNORED_WARNINGS = (
     ".*isinstance.treespec.*|.*LeafSpec.*|.*Checkpoint directory.*|.*logging interval.*",
     ".*sync_dist=True.*",  # every rank validates on the whole set and logs the same figure
 )
+
+
+TERMINATED = 128 + signal.SIGTERM  # exit status, as a shell reports it
+_GRACE = 4.0  # seconds in which a terminated command may put its files in order
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come; raised wherever the command is, as an interrupt is."""
+
+
+@contextmanager
+def raise_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM end the command as Ctrl-C does: nothing half written, what is done kept.
+
+    A command that has not ended seconds later, because native code holds it up, is ended all the
+    same; files are only ever replaced whole. Outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    backstop = threading.Timer(_GRACE, os._exit, (TERMINATED,))
+    backstop.daemon = True
+
+    def terminate(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        backstop.start()
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        backstop.cancel()
+        signal.signal(signal.SIGTERM, before)
 
 
 class _StderrHandler(logging.Handler):

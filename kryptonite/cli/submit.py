@@ -37,10 +37,13 @@ def main(arguments: list[str], program: str) -> int:
     )
     options = parser.parse_args(arguments)
 
+    from kryptonite.core.files import check_writable
     from kryptonite.inference.submission import submit
     from kryptonite.runs.load import load, load_extractor
     from kryptonite.runs.run_dir import RunDir
 
+    target = Path(options.out or RunDir(Path(options.run)).submission)
+    check_writable(target)  # before hours of scoring
     executor, device = None, options.device
     if options.ray:
         from kryptonite.inference.ray_executor import RayExecutor
@@ -49,8 +52,6 @@ def main(arguments: list[str], program: str) -> int:
         executor = RayExecutor(options.ray, partial(load_extractor, *places, options.engine))
         device = "cpu"  # the cluster extracts, on its CPUs
     pipeline = load(options.run, options.cache, device, options.engine, executor)
-    target = Path(options.out or RunDir(Path(options.run)).submission)
-    extractor = pipeline.extractor
     report = submit(pipeline, options.data_root, target)
     extractor = pipeline.extractor
     print(

@@ -25,5 +25,9 @@ class ConfigError(KryptoniteError):
     """A configuration holds an unknown name or an impossible value."""
 
 
+class TrainingError(KryptoniteError):
+    """A training diverged: its loss or its weights are no longer finite."""
+
+
 class MetricError(KryptoniteError):
     """A metric is undefined on these scores, for example because a class is missing."""

@@ -1,8 +1,10 @@
 """Atomic writes and content hashes."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,31 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     `os.replace` is atomic within a file system: readers never see a half-written file, and of two
     processes that write the same target one wins completely. The temporary name keeps the target's
     suffix, because several writers choose the format by it.
+
+    Raises:
+        OSError: The disk is full or the folder forbidden, whatever the writer raises of it; its
+            `filename` is the target.
     """
     target = Path(target)
+    try:
+        with _renamed_onto(target) as temporary:
+            yield temporary
+    except Exception as error:
+        if isinstance(error, OSError):
+            # A file or folder of the caller's is named as it is; a temporary file helps nobody.
+            named = error.filename and not Path(error.filename).name.startswith(f".{target.stem}-")
+            number = None if named else error.errno
+        else:
+            # safetensors, written in Rust, has an error of its own that ends in "(os error 28)".
+            coded = re.search(r"\(os error (\d+)\)", str(error))
+            number = int(coded[1]) if coded else None
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(target)) from error
+
+
+@contextmanager
+def _renamed_onto(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
@@ -35,6 +60,26 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(target: Path | str) -> None:
+    """Checks that a file can be written, before the work whose result it is to hold.
+
+    Writes and removes an empty file in the nearest folder that exists; makes no folder.
+
+    Raises:
+        OSError: It cannot; `filename` is the target.
+    """
+    target = Path(os.path.abspath(target))
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(parent for parent in target.parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise OSError(number, os.strerror(number), str(target)) from error
 
 
 def write_text(target: Path | str, text: str) -> None:

@@ -168,7 +168,15 @@ class CropModel(ABC):
             kept = json.loads(description.read_text(encoding="utf-8"))
             network = cls.rebuild(kept["network"]) if engine == "torch" else None
             spec, source = InputSpec.from_dict(kept["input"]), kept["source"]
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            AssertionError,
+            RuntimeError,
+        ) as error:
             raise WeightsError(f"{description}: not a model description ({error})") from error
         if network is not None:
             load_strict(network, read_state_dict(weights), str(weights))

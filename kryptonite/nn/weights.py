@@ -83,11 +83,13 @@ def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:
         raise WeightsError(f"{path}: cannot be read as weights ({error})") from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path}: holds a {type(state).__name__}, not a state dict of tensors")
     for key in ("state_dict", "model"):
         if isinstance(state.get(key), dict):
             state = state[key]
     for prefix in ("module.", "model."):
-        if state and all(name.startswith(prefix) for name in state):
+        if state and all(str(name).startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise WeightsError(f"{path}: not a plain state dict of tensors")

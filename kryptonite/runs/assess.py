@@ -16,6 +16,7 @@ from kryptonite.inference.extractor import FeatureTable
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.report.analysis import ScoredPairs
 from kryptonite.report.quality import pair_facts, quality_facts
+from kryptonite.runs.checks import check_kinds
 from kryptonite.runs.run_dir import RunDir
 
 CHUNK = 512  # images whose crops are in memory at once
@@ -79,12 +80,15 @@ def assess(pipeline: Pipeline, run: RunDir, pairs: pd.DataFrame) -> Assessment:
         pairs: Columns `data.pairs.PAIR_COLUMNS`.
 
     Raises:
-        DataError: No pair can be scored, or the run's folder lacks its list of images.
+        DataError: No pair can be scored, a kind of pair is missing, or the run's folder lacks its
+            list of images.
     """
+    check_kinds(pairs["kind"], "the pairs")
     table, features = pipeline.extract_pairs(pairs)
     readable = table["readable"].to_numpy()
     if not readable.any():
         raise DataError(f"none of the {len(pairs)} pairs has two readable images")
+    check_kinds(table.loc[readable, "kind"], "the pairs")
     unreadable = table.loc[~readable, list(pairs.columns)].reset_index(drop=True)
     table = table[readable].drop(columns="readable").reset_index(drop=True)
 
@@ -113,12 +117,7 @@ def assess(pipeline: Pipeline, run: RunDir, pairs: pd.DataFrame) -> Assessment:
 
 
 def _seen(run: RunDir, table: FeatureTable) -> dict[str, int]:
-    try:
-        known = pd.read_csv(run.images, dtype=str, usecols=["key", "split"])
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{run.images}: cannot be read ({error}); `python train.py` writes it"
-        ) from error
+    known = run.read_images()
     return {
         split: int(np.isin(table.features.keys, known.loc[known["split"] == split, "key"]).sum())
         for split in ("train", "val")

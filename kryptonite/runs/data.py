@@ -1,5 +1,6 @@
 """What a run trains on: tables, aligned crops, frozen validation pairs."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +14,15 @@ from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
 from kryptonite.data.layouts import load_images
 from kryptonite.data.pairs import load_pairs, make_pairs, save_pairs
-from kryptonite.data.split import split_hash
+from kryptonite.data.split import identities_in_both, split_hash
 from kryptonite.detection.aligner import Aligner
 from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE
+from kryptonite.runs.checks import check_images, check_pairs
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.run_dir import RunDir
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class TrainingData:
         failures: Per split, the number of images, of unreadable files and of images without a
             found face.
         split: Hash over who is in which split.
+        shared_identities: Identities that are in both splits, sorted; none in a sound split.
         cache: Aligned crops.
     """
 
@@ -42,6 +47,7 @@ class TrainingData:
     val_pairs: pd.DataFrame
     failures: dict[str, dict[str, int]]
     split: str
+    shared_identities: list[str]
     cache: FaceCache
 
     def save(self, run: RunDir, root: str) -> None:
@@ -73,7 +79,8 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     """Loads the tables, aligns what the cache lacks, drops and counts unreadable files.
 
     Raises:
-        DataError: A table is wrong, or no usable image is left.
+        DataError: A table is wrong, no usable image is left, or a branch cannot be trained on
+            those that are.
     """
     cache = crop_cache(config)
     frames, failures = {}, {}
@@ -91,8 +98,20 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
         if frames[split].empty:
             raise DataError(f"{config.data.root}: no readable image in the {split} split")
     val = frames["val"]
+    check_images(config, frames["train"], val)
+    shared = identities_in_both(frames["train"], val)
+    if shared:
+        _log.warning(
+            "%s: %d of the %d validation identities are also trained on (first %r): validation "
+            "figures will flatter the system",
+            config.data.root,
+            len(shared),
+            val["label"].nunique(),
+            shared[0],
+        )
     pairs = _frozen_pairs(config, val)
     usable = pairs["path_a"].isin(val["path"]) & pairs["path_b"].isin(val["path"])
+    check_pairs(config, pairs[usable], val)
     return TrainingData(
         train=frames["train"],
         val=val,
@@ -100,6 +119,7 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
         val_pairs=pairs[usable].reset_index(drop=True),
         failures=failures,
         split=split_hash(pd.concat(frames.values(), ignore_index=True)),
+        shared_identities=shared,
         cache=cache,
     )
 

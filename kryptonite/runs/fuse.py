@@ -1,6 +1,5 @@
 """The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
 
-import json
 import logging
 from dataclasses import asdict
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kryptonite.core.errors import DataError
 from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
 from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
-from kryptonite.fusion.verifier import Verifier, save_verifiers
+from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
 from kryptonite.inference.evidence import extract_pairs
 from kryptonite.inference.extractor import FeatureExtractor
 from kryptonite.liveness.detector import Detector
@@ -24,6 +24,7 @@ from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.data import TrainingData
 from kryptonite.runs.model_card import model_card
+from kryptonite.runs.origin import BRANCHES, FINGERPRINT, describe_branches
 from kryptonite.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
@@ -55,11 +56,11 @@ def fit_fusions(
         "pairs": pairs_fingerprint(data.val_pairs, data.val),
     }
     mark = fingerprint(inputs)
-    if run.metrics.exists() and run.fusion.exists():
-        metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
-        if metrics["fingerprint"] == mark:
-            _log.info("fusion: done already, unchanged, skipped")
-            return metrics
+    branches = describe_branches(run, data.cache.aligner)
+    done = _fitted(run, mark, branches)
+    if done is not None:
+        _log.info("fusion: done already, unchanged, skipped")
+        return done
     differential = DifferentialDetector.load(run.comparison) if config.comparison.pairs else None
     recogniser, detector = Recogniser.load(run.recognition), Detector.load(run.liveness)
     backbone = differential and (differential.backbone or recogniser)
@@ -81,7 +82,8 @@ def fit_fusions(
         )
         for name, score in scores.items()
     }
-    save_verifiers(run.fusion, config.fusion.name, verifiers)
+    origin = {FINGERPRINT: mark, BRANCHES: branches}
+    save_verifiers(run.fusion, config.fusion.name, verifiers, origin)
     figures = {
         name: measure_pairs(
             PairScores(*groups, kind, score, verifiers[name].threshold, FUSERS[name].llr(score)),
@@ -92,7 +94,7 @@ def fit_fusions(
     synthetic = data.val.set_index("path")["is_synthetic"]
     shown = table.content >= 0
     metrics = {
-        "fingerprint": mark,
+        FINGERPRINT: mark,
         "validation": {
             "pairs": {
                 name: int((kind == name).sum()) for name in ("same", "different", "synthetic")
@@ -110,7 +112,25 @@ def fit_fusions(
         "stages": stages,
         "failures": data.failures,
         "split_hash": data.split,
+        "shared_identities": len(data.shared_identities),
     }
     write_json(run.metrics, metrics)
     write_text(run.model_card, model_card(config, metrics, recogniser, detector))
     return metrics
+
+
+def _fitted(run: RunDir, mark: str, branches: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns what metrics.json holds if it and fusion.json are of these inputs, else None."""
+    if not (run.metrics.exists() and run.fusion.exists()):
+        return None
+    try:
+        metrics = run.read_metrics()
+        load_verifiers(run.fusion)
+        origin = load_origin(run.fusion)
+        _ = metrics["validation"]["fused"], metrics["validation"]["recognition_alone"]
+    except (DataError, KeyError, TypeError) as error:
+        _log.warning("fusion: %s; fitted again", error)
+        return None
+    # Files of older versions hold no origin.
+    same = origin.get(FINGERPRINT, mark) == mark and origin.get(BRANCHES, branches) == branches
+    return metrics if same and metrics.get(FINGERPRINT) == mark else None

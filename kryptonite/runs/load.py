@@ -1,7 +1,9 @@
 """From a run's folder to the trained system."""
 
 from pathlib import Path
+from typing import Any
 
+from kryptonite.core.errors import DataError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
 from kryptonite.fusion.verifier import load_verifiers
@@ -10,6 +12,7 @@ from kryptonite.inference.pipeline import Pipeline
 from kryptonite.liveness.detector import Detector
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
+from kryptonite.runs.origin import check_branches
 from kryptonite.runs.run_dir import RunDir
 
 
@@ -22,6 +25,10 @@ def load(
 ) -> Pipeline:
     """Loads a run's folder, as `train.py` leaves it.
 
+    On a CPU under Linux, call `kryptonite.core.memory.keep_freed_memory()` once before, as the
+    commands do: inference then takes less than half the time. It is left to you because it sets
+    the allocator of the whole process.
+
     Args:
         run: The folder.
         cache: Folder of aligned crops and features, shared by runs and safe to delete.
@@ -31,7 +38,8 @@ def load(
         executor: Extracts shards elsewhere, for example on a Ray cluster.
 
     Raises:
-        DataError: The folder holds no finished run.
+        DataError: The folder holds no finished run, or parts that do not belong together, as a
+            training leaves them that was cut short.
         ConfigError: The engine or the device cannot be had.
         WeightsError: Weights or exports are missing, damaged or do not fit.
     """
@@ -46,14 +54,22 @@ def load(
         differential = DifferentialDetector.load(folder.comparison, device, engine)
     # Faces must be cut as in training; only the device is this machine's own business.
     aligner = Aligner(
-        AlignerConfig(**{**config["aligner"], "device": device}),
+        _aligner_config(folder, config["aligner"], device),
         list(dict.fromkeys([recogniser.spec.template, detector.spec.template])),
     )
+    check_branches(folder, aligner)
     backbone = differential and (differential.backbone or recogniser)
     extractor = FeatureExtractor(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
     )
     return Pipeline(extractor, differential, verifiers, chosen)
+
+
+def _aligner_config(run: RunDir, settings: dict[str, Any], device: str) -> AlignerConfig:
+    try:
+        return AlignerConfig(**{**settings, "device": device})
+    except TypeError as error:
+        raise DataError(f"{run.config}: aligner: {error}") from error
 
 
 def load_extractor(run: str, cache: str, engine: str) -> FeatureExtractor:

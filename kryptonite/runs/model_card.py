@@ -54,6 +54,7 @@ def model_card(
             f"training and {failures['val']['images']} validation images; no face found in "
             f"{failures['train']['failure_to_acquire']} and "
             f"{failures['val']['failure_to_acquire']} of them",
+            *_shared(metrics.get("shared_identities", 0)),
             f"- Seeds: pairs {config.data.pairs.seed}, recognition {config.recognition.seed}, "
             f"liveness {config.liveness.seed}",
             "",
@@ -77,6 +78,15 @@ def model_card(
             "",
         ]
     )
+
+
+def _shared(identities: int) -> list[str]:
+    if not identities:
+        return []
+    return [
+        f"- **Warning**: {identities} identities are in both splits; the validation figures "
+        "flatter the system"
+    ]
 
 
 def _differential(stages: dict[str, Any]) -> str:

@@ -15,7 +15,9 @@ from kryptonite.core.errors import DataError
 from kryptonite.core.files import sha256_file
 from kryptonite.data.audit.prepare import AUDIT
 from kryptonite.detection.aligner import AlignerConfig
+from kryptonite.fusion.verifier import load_origin
 from kryptonite.nn.model import DESCRIPTION_FILE
+from kryptonite.runs.origin import FINGERPRINT
 from kryptonite.runs.run_dir import RunDir
 
 PACKAGES = (
@@ -60,6 +62,24 @@ def shortcut_warnings(run: RunDir) -> list[str]:
     ]
 
 
+def split_warnings(run: RunDir) -> list[str]:
+    """Warns where the run was validated on identities it was trained on.
+
+    Returns:
+        At most one warning.
+
+    Raises:
+        DataError: The run's figures are damaged.
+    """
+    shared = run.read_metrics().get("shared_identities", 0)
+    if not shared:
+        return []
+    return [
+        f"{shared} identities were in both the training and the validation split: the validation "
+        "figures, and the threshold chosen on them, flatter the system."
+    ]
+
+
 def provenance(
     run: RunDir, pairs_file: Path | str, data_root: Path | str, resamples: int
 ) -> dict[str, Any]:
@@ -70,9 +90,18 @@ def provenance(
         pairs_file: The pairs that were scored.
         data_root: Folder of their photos.
         resamples: Bootstrap resamples behind the intervals.
+
+    Raises:
+        DataError: A file of the run is damaged or belongs to another.
     """
     config = run.read_config()
-    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+    metrics = run.read_metrics()
+    fitted = load_origin(run.fusion).get(FINGERPRINT)
+    if fitted is not None and fitted != metrics.get(FINGERPRINT):
+        raise DataError(
+            f"{run.metrics}: not the figures of {run.fusion.name}; `python train.py` with the "
+            "run's settings writes both again"
+        )
     return {
         "run": str(run.path),
         "recognition": _describe(run.recognition),

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from kryptonite.core.files import write_json
 from kryptonite.data.protocol import load_protocol
 from kryptonite.report.ablation import read_ablation
 from kryptonite.report.analysis import compute_findings
 from kryptonite.report.html import ReportInputs, write_report
 from kryptonite.runs.assess import assess
+from kryptonite.runs.checks import check_kinds
 from kryptonite.runs.load import load
-from kryptonite.runs.provenance import provenance, shortcut_warnings
+from kryptonite.runs.provenance import provenance, shortcut_warnings, split_warnings
 from kryptonite.runs.run_dir import RunDir
 
 
@@ -51,12 +50,13 @@ def write_run_report(run: RunDir, protocol: Protocol, out: Path) -> dict[str, An
         KryptoniteError: The run, the pairs or the images are wrong.
     """
     pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+    check_kinds(pairs["kind"], str(protocol.pairs_file))
     assessment = assess(load(run.path, protocol.cache, protocol.device), run, pairs)
     scored, unreadable = assessment.scored, len(assessment.unreadable)
     findings = compute_findings(scored, protocol.resamples)
     origin = provenance(run, protocol.pairs_file, protocol.data_root, protocol.resamples)
-    warnings = [*assessment.warnings, *shortcut_warnings(run)]
-    known = set(pd.read_csv(run.images, dtype=str, keep_default_na=False)["species"])
+    warnings = [*assessment.warnings, *split_warnings(run), *shortcut_warnings(run)]
+    known = set(run.read_images()["species"])
     withheld = sorted(set(scored.pairs["species"]) - known - {""}) if known - {""} else []
     ablation = read_ablation(run.ablation)
     inputs = ReportInputs(scored, findings, origin, warnings, unreadable, withheld, ablation)

@@ -1,13 +1,18 @@
 """A run's folder: the one place that knows what its files are called."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from kryptonite.core.errors import DataError
 from kryptonite.nn.model import DESCRIPTION_FILE
+
+# Sections of a run's configuration, in the order they are written.
+_SECTIONS = ("data", "aligner", "recognition", "comparison", "liveness", "fusion")
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,11 @@ class RunDir:
     def config(self) -> Path:
         """The configuration the run was trained with, as YAML."""
         return self.path / "config.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that writes to the folder; see `runs.lock`."""
+        return self.path / ".lock"
 
     @property
     def pairs(self) -> Path:
@@ -84,14 +94,62 @@ class RunDir:
         """Reads the configuration as plain data.
 
         Raises:
-            DataError: The folder holds no run.
+            DataError: The folder holds no run, or its configuration is damaged.
         """
         try:
-            return yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except OSError as error:
+            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
             raise DataError(
                 f"{self.path}: no finished run: {self.config.name} missing; "
                 "`python train.py` makes one"
+            ) from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise DataError(f"{self.config}: cannot be read ({_line(error)})") from error
+        missing = [
+            name
+            for name in _SECTIONS
+            if not isinstance(config, dict) or not isinstance(config.get(name), dict)
+        ]
+        if missing or "folds" not in config["fusion"] or "pairs" not in config["comparison"]:
+            raise DataError(
+                f"{self.config}: damaged: not the whole configuration of a run "
+                f"({', '.join(missing) or 'the end'} missing); `python train.py` with the run's "
+                "settings writes it again"
+            )
+        return config
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Reads the validation figures.
+
+        Raises:
+            DataError: They are missing or damaged.
+        """
+        try:
+            metrics = json.loads(self.metrics.read_text(encoding="utf-8"))
+            if not isinstance(metrics["split_hash"], str):
+                raise TypeError("split_hash is not a string")
+            return metrics
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.metrics}: missing or damaged ({_line(error)}); `python train.py` with the "
+                "run's settings writes it again"
+            ) from error
+
+    def read_images(self) -> pd.DataFrame:
+        """Reads which image contents were in which split.
+
+        Returns:
+            Columns key, split, species, of strings.
+
+        Raises:
+            DataError: The list is missing or damaged.
+        """
+        columns = ["key", "split", "species"]
+        try:
+            return pd.read_csv(self.images, dtype=str, usecols=columns, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.images}: cannot be read ({_line(error)}); `python train.py` writes it"
             ) from error
 
     def check_finished(self) -> None:
@@ -112,3 +170,8 @@ class RunDir:
                 f"{self.path}: no finished run: {', '.join(missing)} missing; "
                 "`python train.py` makes one"
             )
+
+
+def _line(error: Exception) -> str:
+    """Gives an error's message in one line; YAML's take several."""
+    return " ".join(str(error).split())

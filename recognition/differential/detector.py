@@ -39,6 +39,12 @@ _MIN_SPREAD = {"pooled": 1e-3, "cells": 1e-3, "pairs": 1e-6}
 _LIMIT = 30.0  # on the absolute score
 
 
+def has_own_backbone(folder: Path) -> bool:
+    """Whether a saved detector has a backbone of its own beside it."""
+    described = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    return bool(described["own_network"])
+
+
 class DifferentialDetector(nn.Module):
     """Maps both photos of a pair to the log-odds that both are bona fide.
 
@@ -224,9 +230,18 @@ class DifferentialDetector(nn.Module):
             networks, _, hidden = state["weight_0"].shape
             detector = cls(channels, len(state["cells_centre"]), networks, hidden)
             detector.load_state_dict(state)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise WeightsError(
-                f"{folder}: holds no differential detector ({error}); `python train.py` makes one"
+                f"{folder}: holds no differential detector ({DESCRIPTION_FILE}, {WEIGHTS_FILE}: "
+                f"{error}); `python train.py` makes one"
             ) from error
         detector.backbone = Recogniser.load(folder, device, engine) if own else None
         return detector.eval()

@@ -1,8 +1,12 @@
 """The commands' help, exit statuses and messages; the scripts at the root of the checkout."""
 
+import errno
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +54,7 @@ def test_main_lists_every_command_and_exit_status_when_asked_for_help(capsys):
     text = help_of(["--help"], capsys)
     lines = [line.split(None, 1) for line in text.splitlines() if line.startswith("  ")]
     assert dict(line for line in lines if line[0] in COMMANDS) == COMMANDS
-    assert [line[0] for line in lines if line[0].isdigit()] == ["0", "1", "2", "130"]
+    assert [line[0] for line in lines if line[0].isdigit()] == ["0", "1", "2", "130", "143"]
 
 
 def test_main_imports_nothing_heavy_when_asked_for_help():
@@ -132,6 +136,65 @@ def test_run_command_returns_130_when_interrupted_in_training(answers):
 
     answers(interrupt)
     assert run_command("eer", [], "kryptonite eer") == 130
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR])
+def test_run_command_names_the_file_in_one_line_when_it_cannot_be_written(answers, code, capsys):
+    def fail(arguments, program):
+        raise OSError(code, os.strerror(code), "runs/x/metrics.json")
+
+    answers(fail)
+    assert run_command("eer", [], "kr") == 2
+    assert capsys.readouterr().err == f"kr: runs/x/metrics.json: {os.strerror(code)}\n"
+
+
+def test_run_command_raises_when_an_error_has_no_number(answers):
+    def fail(arguments, program):
+        raise OSError("a bug")
+
+    answers(fail)
+    with pytest.raises(OSError, match="a bug"):
+        run_command("eer", [], "kr")
+
+
+@pytest.mark.parametrize("in_training", [False, True])
+def test_run_command_returns_143_when_terminated(answers, in_training, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(arguments, program):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            if in_training:
+                sys.exit(1)  # as Lightning does
+            raise
+
+    answers(terminate)
+    began = time.monotonic()
+    assert run_command("eer", [], "kr") == 143 and time.monotonic() - began < 5
+    assert capsys.readouterr().err == "kr: terminated\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_run_command_ends_all_the_same_when_clearing_up_hangs():
+    code = (
+        "import os, signal, sys, time, types\n"
+        "from kryptonite.cli.main import run_command\n"
+        "def hang(arguments, program):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        time.sleep(60)\n"
+        "sys.modules['kryptonite.cli.eer'] = types.SimpleNamespace(main=hang)\n"
+        "print('ready', flush=True)\n"
+        "run_command('eer', [], 'kr')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    began = time.monotonic()
+    assert process.wait(30) == 143 and time.monotonic() - began < 10
 
 
 def test_run_command_passes_other_exits_on(answers):

@@ -146,7 +146,7 @@ def test_read_ablation_returns_what_write_robustness_draws(table, tmp_path):
             "pairs": "p.csv",
             "resamples": 40,
             "made": "today",
-            "command": "python ablate.py",
+            "command": "kryptonite ablate",
         },
     }
     (tmp_path / ORIGIN).write_text(json.dumps(origin))

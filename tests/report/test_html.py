@@ -23,7 +23,7 @@ PROVENANCE = {
     "split_hash": "fedcba9876543210",
     "seeds": {"split": 3},
     "resamples": 20,
-    "command": "python evaluate.py",
+    "command": "kryptonite evaluate",
     "made": "today",
     "device": "CPU",
     "versions": {"torch": "9.9"},
@@ -65,7 +65,7 @@ def test_write_report_embeds_everything_and_shows_every_figure(page):
         "0123456789ab",
         "split 3",
         "torch 9.9",
-        "python evaluate.py",
+        "kryptonite evaluate",
         "swap (not in training)",
         "3 pairs with an",
     ):

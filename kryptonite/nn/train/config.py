@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from kryptonite.core.errors import ConfigError
 
+# The first three are Lightning's names; the others are those it has kept from older versions.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+
 
 @dataclass
 class FitConfig:
@@ -24,7 +28,7 @@ class FitConfig:
         workers: Processes that read crops.
 
     Raises:
-        ConfigError: `soup` is below 1.
+        ConfigError: A number is out of range, or Lightning has no such precision or accelerator.
     """
 
     epochs: int = 10
@@ -39,8 +43,24 @@ class FitConfig:
     workers: int = 2
 
     def __post_init__(self):
-        if self.soup < 1:
-            raise ConfigError(f"soup: at least one training, not {self.soup}")
+        for name, least in (
+            ("epochs", 0),
+            ("soup", 1),
+            ("patience", 0),
+            ("devices", 1),
+            ("nodes", 1),
+            ("workers", 0),
+            ("gradient_clip", 0),
+        ):
+            if not getattr(self, name) >= least:  # NaN is at least nothing
+                raise ConfigError(f"fit.{name}: at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"fit.ema_decay: from 0 to below 1, not {self.ema_decay}")
+        for name, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"fit.{name}: {getattr(self, name)!r} is none of {', '.join(known)}"
+                )
 
 
 @dataclass

@@ -21,13 +21,15 @@ _RUNTIME_SETTINGS = {"workers", "devices", "nodes", "accelerator"}
 def result_settings(config: Any) -> Any:
     """Returns a configuration dataclass as plain data, without settings that leave the result
     unchanged (devices, worker counts)."""
+    return strip_runtime(asdict(config))
 
-    def strip(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: strip(item) for key, item in value.items() if key not in _RUNTIME_SETTINGS}
-        return value
 
-    return strip(asdict(config))
+def strip_runtime(settings: Any) -> Any:
+    """Returns plain data without settings that leave the result unchanged, at any depth."""
+    if isinstance(settings, dict):
+        kept = {name: value for name, value in settings.items() if name not in _RUNTIME_SETTINGS}
+        return {name: strip_runtime(value) for name, value in kept.items()}
+    return settings
 
 
 def weights_fingerprint(weights: str) -> str:

@@ -3,10 +3,14 @@
 The weights kept are never worse on the validation set than those training started with.
 """
 
+import io
 import json
+import logging
 import math
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +26,11 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
-from kryptonite.core.errors import MetricError
-from kryptonite.core.files import write_json
+from kryptonite.core.errors import KryptoniteError, MetricError, TrainingError
+from kryptonite.core.files import atomic_path, write_json
 from kryptonite.nn.train.batches import RankedBatches
 from kryptonite.nn.train.config import FitConfig
 from kryptonite.nn.train.datasets import Loaders
@@ -33,6 +38,10 @@ from kryptonite.nn.train.module import MONITOR
 from kryptonite.nn.train.ranks import ranks, wait_for_all
 
 Weights = dict[str, torch.Tensor]
+
+_CHECK_EVERY = 10  # steps; reading a value back from a GPU at every step would slow it down
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,65 @@ class _BeginEpoch(Callback):
             pl.seed_everything(seed, workers=True, verbose=False)
 
 
+class _StopIfDiverged(Callback):
+    """Stops a training whose loss or weights are no longer finite.
+
+    It does so before validation and before a checkpoint is written, so that the last checkpoint
+    holds the weights of the last good epoch.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forgets the last epoch."""
+        self._first = torch.full((), math.inf, device=pl_module.device)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Notes the first step whose loss is not finite, without waiting for a GPU.
+
+        Weights are looked at after the last step only: a step that spoils them spoils the next
+        step's loss.
+        """
+        step = torch.full_like(self._first, batch_idx + 1)
+        finite = torch.isfinite(outputs["loss"].detach()).all()
+        last = batch_idx + 1 >= trainer.num_training_batches
+        if last:
+            weights = pl_module.state_dict().values()
+            whole = [torch.isfinite(each).all() for each in weights if each.is_floating_point()]
+            finite = finite & torch.stack(whole).all()
+        self._first = torch.where(finite, self._first, torch.minimum(self._first, step))
+        if not last and (batch_idx + 1) % _CHECK_EVERY:
+            return
+        first = float(trainer.strategy.reduce(self._first.clone(), reduce_op="min"))
+        if math.isfinite(first):
+            epoch = trainer.current_epoch
+            kept = f"those of epoch {epoch}" if epoch else "the initial ones"
+            raise TrainingError(
+                f"the training has diverged: the loss or the weights are not finite in epoch "
+                f"{epoch + 1}, step {int(first)}; the last good weights ({kept}) are kept. Lower "
+                "the learning rate (optim.lr), or train with fit.precision 32-true"
+            )
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Replaces a checkpoint by a whole one or not at all."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Writes a checkpoint."""
+        # torch reports a full disk as a RuntimeError; a plain write names the cause.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+
 class _Candidate(NamedTuple):
     score: float
     epoch: int
@@ -129,6 +197,7 @@ def fit(
 
     Raises:
         MetricError: The initial weights have no finite validation EER.
+        TrainingError: The loss or the weights have become infinite or not a number.
     """
     began = time.perf_counter()
     _claim_folder(folder, fingerprint)
@@ -177,7 +246,15 @@ def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
 def _trained(
     module: pl.LightningModule, loaders: Loaders, config: FitConfig, seed: int, folder: Path
 ) -> _Candidate:
-    """Trains from the weights in `module`, or resumes from `folder`; returns the best epoch."""
+    """Trains from the weights in `module`, or resumes from `folder`; returns the best epoch.
+
+    Where a checkpoint is damaged it trains again from the start, to the same weights.
+    """
+    last, ended = folder / "last.ckpt", folder / "ended.json"
+    if (damaged := _damaged(folder)) is not None:
+        _LOG.warning("%s: damaged; this training starts again", damaged)
+        if ranks()[0] == 0:
+            _remove(folder)
     checkpoint = ModelCheckpoint(
         folder,
         filename="best",
@@ -196,6 +273,7 @@ def _trained(
     )
     callbacks = [
         _BeginEpoch(seed, loaders.train.batch_sampler),
+        _StopIfDiverged(),
         checkpoint,
         latest,
         EarlyStopping(MONITOR, mode="min", patience=config.patience),
@@ -213,22 +291,96 @@ def _trained(
             TensorBoardLogger(folder, name="", version="tensorboard"),
         ],
         log_every_n_steps=10,
+        plugins=[_AtomicCheckpoints()],
     )
     # Lightning would add an epoch if asked to resume a training that stopped early.
-    last, ended = folder / "last.ckpt", folder / "ended.json"
-    if not ended.exists():
-        trainer.fit(
-            module,
-            *loaders,
-            ckpt_path=str(last) if last.exists() else None,
-            weights_only=True,
-        )
+    if not ended.exists() and (score := _stopped_score(last)) is not None:
+        if ranks()[0] == 0:
+            write_json(ended, {MONITOR: score})
+    elif not ended.exists():
+        with _explained(folder):
+            trainer.fit(
+                module,
+                *loaders,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=True,
+            )
         if ranks()[0] == 0:
             write_json(ended, {MONITOR: float(checkpoint.best_model_score)})
         wait_for_all()
-    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    best = _load(folder / "best.ckpt")
     score = json.loads(ended.read_text(encoding="utf-8"))[MONITOR]
+    # A soup's next training starts reading before its first hook, with the sampler as this training
+    # left it, whether it ran in this process or in one that was killed.
+    loaders.train.batch_sampler.set_epoch(_load(last)["epoch"])
     return _Candidate(score, int(best["epoch"]) + 1, 1, best["state_dict"])
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)
+
+
+def _stopped_score(last: Path) -> float | None:
+    """Returns the best score of a training that stopped early and was killed before it said so."""
+    if not last.exists():
+        return None
+    states = _load(last)["callbacks"]
+    stopped = any(
+        state["wait_count"] >= state["patience"]
+        for name, state in states.items()
+        if name.startswith("EarlyStopping")
+    )
+    scores = [
+        float(state["best_model_score"])
+        for state in states.values()
+        if state.get("monitor") == MONITOR and state.get("best_model_score") is not None
+    ]
+    return scores[0] if stopped and scores else None
+
+
+def _damaged(folder: Path) -> Path | None:
+    """Returns the first file of a training's progress that cannot be read, if there is one."""
+    last, best, ended = (folder / name for name in ("last.ckpt", "best.ckpt", "ended.json"))
+    if not last.exists() and not ended.exists():
+        return None
+    file = ended
+    try:
+        if ended.exists():
+            float(json.loads(ended.read_text(encoding="utf-8"))[MONITOR])
+        for file in (best, last):
+            _ = _load(file)["state_dict"]
+    except Exception:  # torch raises half a dozen kinds for a torn file
+        return file
+    return None
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder at once for other processes: renamed first, then emptied."""
+    away = folder.with_name(f".{folder.name}-removed")
+    shutil.rmtree(away, ignore_errors=True)
+    if folder.exists():
+        folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Makes errors of reading processes and of loggers fit for one line.
+
+    A DataLoader raises a process's error again with its traceback as text; a logger's full disk
+    names no file.
+    """
+    try:
+        yield
+    except KryptoniteError as error:
+        if "Original Traceback" not in str(error):
+            raise
+        cause = str(error).rstrip().rpartition("\n")[2]
+        raise type(error)(cause.partition(": ")[2] or cause) from error
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def _validated(module: pl.LightningModule, loader: DataLoader, config: FitConfig) -> float:
@@ -261,15 +413,19 @@ def _claim_folder(folder: Path, fingerprint: str) -> None:
     Rank 0 does so alone; other ranks need not wait, since `_start_score` checks the fingerprint.
     """
     if ranks()[0] == 0 and _kept_start(folder, fingerprint) is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def _kept_start(folder: Path, fingerprint: str) -> float | None:
     kept = folder / "start.json"
     if not kept.exists():
         return None
-    start = json.loads(kept.read_text(encoding="utf-8"))
-    return float(start[MONITOR]) if start["version"] == fingerprint else None
+    try:
+        start = json.loads(kept.read_text(encoding="utf-8"))
+        return float(start[MONITOR]) if start["version"] == fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError):
+        _LOG.warning("%s: damaged; this stage starts again", kept)
+        return None
 
 
 def _start_score(

@@ -2,13 +2,14 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from kryptonite.core.errors import MetricError
+from kryptonite.core.errors import DataError, MetricError, TrainingError
 from kryptonite.nn.train.batches import RankedBatches
 from kryptonite.nn.train.config import FitConfig
 from kryptonite.nn.train.datasets import Loaders
@@ -258,3 +259,122 @@ def test_fit_ends_as_uninterrupted_soup_when_resumed(tmp_path, patience):
     assert float(second.network.weight.detach()) == pytest.approx(
         float(whole.network.weight.detach()), abs=1e-6
     )
+
+
+def _cut(path, keep=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+
+
+@pytest.mark.parametrize("keep", [0, 0.5])
+@pytest.mark.parametrize("name", ["0/last.ckpt", "0/best.ckpt", "start.json"])
+def test_fit_ends_as_uninterrupted_training_when_a_checkpoint_is_cut(tmp_path, name, keep, caplog):
+    whole = Line()
+    _fit(whole, tmp_path / "whole")
+    first = Line()
+    first.interrupt_at = 2
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _fit(first, tmp_path / "cut")
+    _cut(tmp_path / "cut" / name, keep)
+    second = Line()
+    with caplog.at_level("WARNING"):
+        _fit(second, tmp_path / "cut")
+    assert f"{name}: damaged; this" in caplog.text
+    assert float(second.network.weight.detach()) == float(whole.network.weight.detach())
+
+
+@pytest.mark.parametrize("name", ["0/ended.json", "0/best.ckpt", "1/ended.json", "1/best.ckpt"])
+def test_fit_trains_only_the_damaged_part_again_when_a_soup_is_cut(tmp_path, name, caplog):
+    whole = Line(_moved)
+    _soup(whole, tmp_path, soup=2)
+    _cut(tmp_path / name)
+    again = Line(_moved)
+    with caplog.at_level("WARNING"):
+        _soup(again, tmp_path, soup=2)
+    assert f"{name}: damaged" in caplog.text and again.epochs_trained == 3
+    assert float(again.network.weight.detach()) == float(whole.network.weight.detach())
+
+
+@pytest.mark.parametrize("settings", [{"patience": 1}, {"patience": 9}])
+@pytest.mark.parametrize("part", ["0", "1"])
+def test_fit_adds_no_epoch_when_killed_after_the_last_one(tmp_path, part, settings):
+    settings = {"soup": 2, "epochs": 4, **settings}
+    whole = Line(_moved)
+    _soup(whole, tmp_path, **settings)
+    (tmp_path / part / "ended.json").unlink()
+    if part == "0":
+        shutil.rmtree(tmp_path / "1")
+    again = Line(_moved)
+    _soup(again, tmp_path, **settings)
+    assert again.epochs_trained == (whole.epochs_trained // 2 if part == "0" else 0)
+    assert float(again.network.weight.detach()) == float(whole.network.weight.detach())
+
+
+class Diverging(Line):
+    """Its loss is no number at one step of one epoch."""
+
+    def __init__(self, epoch, step):
+        super().__init__()
+        self.at = epoch, step
+
+    def training_step(self, batch, number):
+        loss = super().training_step(batch, number)
+        return loss * math.nan if (self.current_epoch, number) == self.at else loss
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema_decay": 0.9}])
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_fit_names_epoch_and_step_and_resumes_when_training_diverged(tmp_path, step, settings):
+    whole = Line()
+    _fit(whole, tmp_path / "whole", **settings)
+    with pytest.raises(TrainingError, match=rf"in epoch 3, step {step + 1}; .*those of epoch 2"):
+        _fit(Diverging(2, step), tmp_path / "cut", **settings)
+    for name in ("last.ckpt", "best.ckpt"):
+        kept = torch.load(tmp_path / "cut/0" / name, weights_only=True)
+        assert kept["epoch"] == 1
+        assert all(torch.isfinite(tensor).all() for tensor in kept["state_dict"].values())
+    second = Line()
+    _fit(second, tmp_path / "cut", **settings)
+    assert second.epochs_trained == 3
+    assert float(second.network.weight.detach()) == float(whole.network.weight.detach())
+
+
+def test_fit_says_that_nothing_was_trained_when_first_epoch_diverges(tmp_path):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 2; .*the initial ones"):
+        _fit(Diverging(0, 1), tmp_path)
+    assert not (tmp_path / "0/last.ckpt").exists()
+
+
+class SpoiltWeights(Line):
+    """Its last step of the second epoch leaves a weight that is no number."""
+
+    def optimizer_step(self, epoch, batch_idx, *arguments, **named):
+        super().optimizer_step(epoch, batch_idx, *arguments, **named)
+        if (epoch, batch_idx) == (1, 3):
+            self.network.weight.data.fill_(math.nan)
+
+
+def test_fit_stops_before_validation_when_the_last_step_spoils_the_weights(tmp_path):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 4"):
+        _fit(SpoiltWeights(), tmp_path)
+    assert torch.load(tmp_path / "0/last.ckpt", weights_only=True)["epoch"] == 0
+
+
+class Broken(torch.utils.data.Dataset):
+    """Its rows cannot be read."""
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, row):
+        raise DataError("crop 5: gone from the cache; run the command again")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_fit_raises_in_one_line_when_a_reading_process_fails(tmp_path, workers):
+    good = _loaders()
+    loaders = Loaders(DataLoader(Broken(), batch_sampler=InOrder(0), num_workers=workers), good.val)
+    config = FitConfig(epochs=1, accelerator="cpu", workers=workers)
+    with pytest.raises(DataError) as caught:
+        fit(Line(), loaders, config, 0, tmp_path, "v1")
+    assert str(caught.value) == "crop 5: gone from the cache; run the command again"

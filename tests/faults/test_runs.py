@@ -1,0 +1,602 @@
+"""Runs cut short, damaged, shared or misconfigured: right in the end, or one clear line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import kryptonite
+from kryptonite.cli.main import run_command
+from kryptonite.core.errors import DataError, KryptoniteError, WeightsError
+from kryptonite.core.files import check_writable
+from kryptonite.nn.weights import read_state_dict
+from kryptonite.runs import stages
+from kryptonite.runs.run_dir import RunDir
+from tests.tiny import CONFIG
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+BRANCHES = ("recognition", "liveness", "comparison")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums add up in one order, so that trainings end in the same bytes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, people):
+    """16 people of 3 genuine and 2 noisy `k_` images, 4 test pairs; with them crops and settings.
+
+    Tests read it only.
+    """
+    root = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+
+    def save(path, pixels):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+
+    for person, photos in enumerate(people):
+        for number, photo in enumerate(photos):
+            name = f"{number}.jpg" if number < 3 else f"k_{number - 3}.jpg"
+            noise = generator.integers(-12, 13, photo.shape) if number >= 3 else 0
+            pixels = np.clip(photo.astype(int) + noise, 0, 255).astype(np.uint8)
+            save(root / "data/train/images" / f"{person:08d}" / name, pixels)
+    for pair in range(4):
+        for number in (0, 1):
+            folder = root / "data/test_public/images" / f"{pair:08d}"
+            save(folder / f"{number}.jpg", people[pair, 2 * number, :, ::-1])
+    (root / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+    return root
+
+
+def options(data, run, *extra):
+    places = ["--data.root", str(data), "--run", str(run), "--cache", str(data / "cache")]
+    return ["--config", str(data / "tiny.yaml"), *places, *extra]
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """A run trained on it; tests copy it."""
+    run = data / "trained"
+    assert run_command("train", options(data, run), "train.py") == 0
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of that run."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command; gives (status, what it said on stderr without progress bars)."""
+
+    def command(name, *arguments):
+        capsys.readouterr()
+        status = run_command(name, [str(each) for each in arguments], f"kryptonite {name}")
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return status, said
+
+    return command
+
+
+def message(said):
+    """The last line on stderr."""
+    return said.strip().splitlines()[-1]
+
+
+def snapshot(folder):
+    """Every file of a folder with its content and time, but for the lock's."""
+    return {
+        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def weights(run):
+    return {
+        str(path.relative_to(run)): path.read_bytes() for path in run.glob("*/[!.]*.safetensors")
+    }
+
+
+def scoring(data, run, *extra):
+    places = ["--run", run, "--cache", data / "cache", "--device", "cpu"]
+    return [*places, "--data_root", data, *extra]
+
+
+# A failed start
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["--data.root", "nowhere"], "nowhere"),
+        (["--liveness.backbone.weights", "none.safetensors"], "none.safetensors"),
+        (["--fusion.name", "abacus"], "abacus"),
+        (["--liveness.fit.precision", "fp16"], "fit.precision"),
+        (["--recognition.fit.accelerator", "cuda"], "recognition.fit.accelerator cuda"),
+        (["--aligner.device", "cuda"], "cuda"),
+        (["--aligner.common_quality", "400"], "common_quality"),
+        (["--data.val_fraction", "0.1"], "data.val_fraction"),
+    ],
+)
+def test_train_changes_nothing_when_its_start_fails(data, run, call, wrong, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = snapshot(run)
+    status, said = call("train", *options(data, run, "--aligner.min_face", "30", *wrong))
+    assert status == 2 and expected in message(said), said
+    assert snapshot(run) == before
+    kryptonite.load(run, data / "cache", "cpu")
+
+
+# Parts that do not belong together
+
+
+def test_load_refuses_run_when_retraining_failed_half_way(data, run, call, monkeypatch, trained):
+    def fail(*arguments):
+        raise DataError("the power is off")
+
+    kryptonite.load(run, data / "cache", "cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "train_detector", fail)
+        other = ["--recognition.seed", "5", "--liveness.seed", "5"]
+        assert call("train", *options(data, run, *other))[0] == 2
+    for name, arguments in (
+        ("submit", scoring(data, run)),
+        ("evaluate", scoring(data, run)),
+        ("verify", ["a.jpg", "b.jpg", "--run", run, "--device", "cpu"]),
+    ):
+        status, said = call(name, *arguments)
+        assert status == 2 and "another recognition model" in message(said)
+        assert "fusion.json" in message(said) and "`python train.py`" in message(said)
+    assert not (run / "submission.csv").exists()
+    assert call("train", *options(data, run))[0] == 0  # the settings it had
+    assert weights(run) == weights(trained)
+    kryptonite.load(run, data / "cache", "cpu")
+
+
+def edit_config(run, section, name, value):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config[section][name] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def other_weights(run, branch):
+    file = run / branch / "model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda run: edit_config(run, "aligner", "min_face", 60), "other aligner settings"),
+        (lambda run: edit_config(run, "liveness", "forgeries", 0.5), "other training settings"),
+        (lambda run: edit_config(run, "comparison", "pairs", 0), "another comparison model"),
+        (lambda run: other_weights(run, "recognition"), "another recognition model"),
+        (lambda run: other_weights(run, "liveness"), "another liveness model"),
+        (lambda run: (run / "images.csv").write_text("key,split,species\n"), "other images"),
+    ],
+)
+def test_load_names_the_part_when_it_is_not_the_one_fitted_on(data, run, change, expected):
+    change(run)
+    with pytest.raises(DataError, match=rf"fusion\.json: fitted on .*{expected}"):
+        kryptonite.load(run, data / "cache", "cpu")
+
+
+def test_load_takes_run_of_older_version_without_hashes(data, run, call):
+    fusion = json.loads((run / "fusion.json").read_text())
+    for section in ("branches", "fingerprint"):
+        fusion.pop(section)
+    (run / "fusion.json").write_text(json.dumps(fusion))
+    for branch in BRANCHES:
+        stage = json.loads((run / branch / "stage.json").read_text())
+        stage.pop("files")
+        (run / branch / "stage.json").write_text(json.dumps(stage))
+    kryptonite.load(run, data / "cache", "cpu")
+    status, said = call("train", *options(data, run))
+    # The changed stage.json of the comparison alone makes the fusion run again.
+    assert status == 0 and said.count("done already") == 3
+
+
+def test_evaluate_refuses_metrics_of_another_run(data, run, call):
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**metrics, "fingerprint": "0"}))
+    status, said = call("evaluate", *scoring(data, run, "--resamples", "5"))
+    assert status == 2 and "metrics.json: not the figures of fusion.json" in message(said)
+
+
+# Damaged files
+
+SCORED_WITH = [
+    "config.yaml",
+    "fusion.json",
+    *(f"{branch}/model.{kind}" for branch in BRANCHES[:2] for kind in ("json", "safetensors")),
+    "comparison/comparer.json",
+    "comparison/comparer.safetensors",
+]
+RESTARTED = [*(f"{branch}/stage.json" for branch in BRANCHES), "metrics.json", *SCORED_WITH]
+CHECKPOINTS = ["start.json", "0/ended.json", "0/best.ckpt", "0/last.ckpt"]
+
+
+def damage(file, how):
+    content = file.read_bytes()
+    file.write_bytes(
+        {"empty": b"", "cut": content[: len(content) // 2], "noise": b"\xff\x00["}[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "noise"])
+@pytest.mark.parametrize("name", SCORED_WITH)
+def test_load_names_the_file_when_it_is_damaged(data, run, name, how):
+    damage(run / name, how)
+    with pytest.raises(KryptoniteError) as caught:
+        kryptonite.load(run, data / "cache", "cpu")
+    assert Path(name).name in str(caught.value) and str(run) in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["empty", "cut"])
+@pytest.mark.parametrize("name", ["metrics.json", "images.csv", "config.yaml", "pairs_val.csv"])
+def test_evaluate_names_the_file_when_it_is_damaged(data, run, call, name, how):
+    damage(run / name, how)
+    status, said = call("evaluate", *scoring(data, run, "--resamples", "5"))
+    # Of a table, whole rows can be missing without a trace; it is then refused by its hash.
+    assert status == 2 and name in message(said), said
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(("number", "name"), enumerate(RESTARTED))
+def test_train_makes_a_damaged_file_again(data, run, trained, call, number, name):
+    damage(run / name, ("empty", "cut", "noise")[number % 3])
+    status, said = call("train", *options(data, run))
+    assert status == 0, said
+    assert weights(run) == weights(trained)
+    whole, again = (json.loads((each / "metrics.json").read_text()) for each in (trained, run))
+    assert again["validation"] == whole["validation"]
+    kryptonite.load(run, data / "cache", "cpu")
+    if name != "config.yaml":  # which is written at every start
+        part = name.partition("/")[0] if "/" in name else name
+        assert any(part in line and "again" in line for line in said.splitlines()), said
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_train_ends_in_the_same_bytes_when_a_checkpoint_was_cut(
+    data, run, trained, call, branch, name
+):
+    (run / branch / "stage.json").unlink()  # the stage has not ended
+    damage(run / branch / "training" / name, "cut")
+    status, said = call("train", *options(data, run))
+    assert status == 0 and f"{branch}/training/{name}: damaged" in said, said
+    assert weights(run) == weights(trained)
+
+
+@pytest.mark.parametrize("content", [[1, 2], 3, {"state_dict": [1]}, {1: 2}, None])
+def test_read_state_dict_refuses_what_is_no_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(WeightsError, match=r"weights\.pt"):
+        read_state_dict(tmp_path / "weights.pt")
+
+
+# Full disks and forbidden folders
+
+
+@pytest.mark.parametrize("where", ["out", "cache", "run"])
+def test_command_names_the_place_when_it_cannot_be_written(data, run, call, tmp_path, where):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    if where == "run":
+        status, said = call("train", *options(data, file))
+    elif where == "cache":
+        status, said = call("submit", *scoring(data, run, "--cache", file / "cache"))
+    else:
+        status, said = call("submit", *scoring(data, run, "--out", file / "out.csv"))
+    assert status == 2 and str(file) in message(said) and said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("command", ["submit", "evaluate", "ablate", "prepare"])
+def test_command_checks_out_before_it_reads_an_image(data, run, call, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    (run / "ablation").write_text("in the way")
+    out = ["--out", tmp_path / "file/out.html"]
+    arguments = scoring(data, run, *([] if command == "ablate" else out))
+    if command == "prepare":
+        arguments = ["--data.root", data, *out]
+    began = time.monotonic()
+    status, said = call(command, *arguments)
+    assert status == 2 and "Not a directory" in message(said), said
+    assert time.monotonic() - began < 10
+    assert not list(run.glob("report*"))
+
+
+def limited(size, code):
+    """Runs code in a process whose files cannot grow beyond a size, as on a full disk."""
+    start = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + code],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "temporary.write_bytes(bytes(9999))",
+        "__import__('safetensors.numpy').numpy.save_file({'a': np.zeros(9999)}, temporary)",
+        "pd.DataFrame({'a': range(9999)}).to_csv(temporary)",
+    ],
+)
+def test_atomic_path_keeps_the_old_file_and_names_it_when_the_disk_is_full(tmp_path, write):
+    target = tmp_path / "target.bin"
+    target.write_text("old")
+    code = (
+        "import numpy as np, pandas as pd\n"
+        "from kryptonite.core.files import atomic_path\n"
+        f"try:\n    with atomic_path({str(target)!r}) as temporary: {write}\n"
+        "except OSError as error: print(error.errno, error.filename)\n"
+    )
+    done = limited(5000, code)
+    assert done.stdout == f"27 {target}\n", done.stderr
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_check_writable_leaves_nothing_and_names_the_file(tmp_path):
+    check_writable(tmp_path / "new/folder/out.csv")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError) as caught:
+        check_writable(tmp_path)
+    assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize("size", [3_000, 60_000, 200_000])
+def test_train_ends_in_one_line_and_resumes_when_the_disk_is_full(
+    data, trained, tmp_path, call, size
+):
+    run = tmp_path / "run"
+    arguments = options(data, run)
+    code = (
+        "from kryptonite.cli.main import run_command\n"
+        f"raise SystemExit(run_command('train', {arguments!r}, 'train.py'))"
+    )
+    done = limited(size, code)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    last = message(done.stderr)
+    assert last.startswith(f"train.py: {run}/") and "File too large" in last, last
+    assert not list(run.rglob(".*-*"))
+    assert call("train", *arguments)[0] == 0
+    assert weights(run) == weights(trained)
+
+
+# Signals and other processes
+
+
+def start(data, run, *extra):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *options(data, run, *extra)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists(), process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("number", "moment", "workers"),
+    [
+        (signal.SIGTERM, ".lock", 0),
+        (signal.SIGTERM, "recognition/training/0/last.ckpt", 0),
+        (signal.SIGTERM, "recognition/training/0/last.ckpt", 1),
+        (signal.SIGTERM, "comparison", 0),
+        (signal.SIGINT, "recognition/training/0/last.ckpt", 0),
+        (signal.SIGINT, "liveness", 0),
+    ],
+)
+def test_train_ends_within_5_seconds_and_resumes_when_signalled(
+    data, trained, tmp_path, call, number, moment, workers
+):
+    run = tmp_path / "run"
+    process = start(data, run, "--recognition.fit.workers", str(workers))
+    wait_for(run / moment, process)
+    began = time.monotonic()
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    # It takes less than 5 seconds; those of a busy machine are longer.
+    assert time.monotonic() - began < 10
+    assert process.returncode == (143 if number == signal.SIGTERM else 130), said
+    assert "Traceback" not in said and said.endswith("ed\n")
+    assert not list(run.rglob(".*-*"))
+    assert call("train", *options(data, run))[0] == 0
+    assert weights(run) == weights(trained)
+
+
+def test_train_says_who_has_the_run_when_another_process_writes_to_it(data, run, call):
+    code = (
+        "import time\nfrom pathlib import Path\n"
+        "from kryptonite.runs.lock import lock_run\nfrom kryptonite.runs.run_dir import RunDir\n"
+        f"with lock_run(RunDir(Path({str(run)!r}))):\n"
+        "    print('held', flush=True)\n    time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    before = snapshot(run)
+    for command, arguments in (
+        ("train", options(data, run)),
+        ("ablate", scoring(data, run, "--quick")),
+    ):
+        status, said = call(command, *arguments)
+        assert status == 2 and f"{run}: process {process.pid} on " in message(said), said
+    assert snapshot(run) == before
+    assert call("submit", *scoring(data, run))[0] == 0  # only reads the run
+    process.kill()
+    process.wait()
+    assert call("train", *options(data, run))[0] == 0  # a stale lock blocks nobody
+
+
+# Data
+
+
+def test_train_accepts_people_with_few_images_beside_whole_ones(data, tmp_path, call):
+    root = tmp_path / "few"
+    shutil.copytree(data / "data", root / "data")
+    images = root / "data/train/images"
+    source = images / "00000000"
+    for number, names in enumerate((["0.jpg"], ["k_0.jpg"], ["1.jpg", "k_1.jpg"])):
+        for name in names:
+            (images / f"few-{number}").mkdir(exist_ok=True)
+            photo = np.asarray(Image.open(source / name))
+            Image.fromarray(photo[:, ::-1]).save(images / f"few-{number}" / name)
+    (images / "nobody").mkdir()
+    shutil.copy(data / "tiny.yaml", root)
+    status, said = call("train", *options(root, tmp_path / "run"))
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (lambda name, person: not name.startswith("k_"), "no synthetic (k_)"),
+        (lambda name, person: name.startswith("k_"), "no genuine"),
+        (lambda name, person: person < 2, "person"),
+        (lambda name, person: name in ("0.jpg", "k_0.jpg"), "no pair of kind 'same'"),
+    ],
+)
+def test_train_names_what_is_missing_before_it_trains(data, tmp_path, call, kept, expected):
+    root = tmp_path / "some"
+    for file in (data / "data/train/images").rglob("*.jpg"):
+        if kept(file.name, int(file.parent.name)):
+            target = root / file.relative_to(data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    shutil.copy(data / "tiny.yaml", root)
+    status, said = call("train", *options(root, tmp_path / "run"))
+    assert status == 2 and expected in message(said), said
+    assert not list((tmp_path / "run").glob("[!.]*"))  # no stage has begun
+
+
+def test_evaluate_and_ablate_name_the_kind_when_it_is_missing(data, run, call, tmp_path):
+    pairs = pd.read_csv(run / "pairs_val.csv", dtype=str)
+    pairs[pairs["kind"] != "synthetic"].to_csv(tmp_path / "pairs.csv", index=False)
+    for command in ("evaluate", "ablate"):
+        status, said = call(command, *scoring(data, run, "--pairs", tmp_path / "pairs.csv"))
+        assert status == 2 and "pairs.csv: no readable pair of kind 'synthetic'" in message(said)
+
+
+def test_train_names_branch_epoch_and_step_when_it_diverges(data, tmp_path, call):
+    run = tmp_path / "run"
+    wild = ["--liveness.optim.lr", "1e30"]
+    status, said = call("train", *options(data, run, *wild))
+    assert status == 2 and "liveness: the training has diverged" in message(said), said
+    assert "epoch 1, step " in message(said) and not (run / "fusion.json").exists()
+
+
+def test_train_warns_everywhere_when_identities_are_in_both_splits(data, tmp_path, call):
+    root = tmp_path / "shared"
+    shutil.copytree(data / "data/train/images", root / "images")
+    files = sorted((root / "images").rglob("*.jpg"))
+    for name, people in (("train", range(10)), ("val", range(7, 16))):
+        rows = [
+            (file.parent.name, file.relative_to(root))
+            for file in files
+            if int(file.parent.name) in people
+        ]
+        pd.DataFrame(rows, columns=["label", "path"]).to_csv(root / f"{name}.csv", index=False)
+    shutil.copy(data / "tiny.yaml", root)
+    status, said = call("train", *options(root, tmp_path / "run"))
+    assert status == 0 and "3 of the 9 validation identities are also trained on" in said
+    run = RunDir(tmp_path / "run")
+    assert run.read_metrics()["shared_identities"] == 3
+    assert "**Warning**: 3 identities are in both splits" in run.model_card.read_text()
+    status, said = call("evaluate", *scoring(root, run.path, "--resamples", "5"))
+    assert status == 0 and "note: 3 identities were in both" in said
+
+
+# Another working folder
+
+
+def test_evaluate_reports_the_same_from_any_folder(data, tmp_path, call, monkeypatch, trained):
+    root, run = tmp_path / "root", tmp_path / "run"
+    root.mkdir()
+    (root / "data").symlink_to(data / "data")
+    shutil.copy(data / "tiny.yaml", root)
+    audit = {"shortcuts": {"leaks": True, "verdict": "size 0.98"}}
+    (root / "audit.json").write_text(json.dumps(audit))
+    shutil.copytree(trained, run)
+    monkeypatch.chdir(tmp_path)
+    places = ["--data.root", "root", "--run", "run", "--cache", os.path.relpath(data / "cache")]
+    status, said = call("train", "--config", "root/tiny.yaml", *places)
+    assert status == 0 and said.count("done already") == 4  # fingerprints have no paths
+    config = RunDir(run).read_config()
+    assert config["data"]["root"] == str(root) and config["cache"] == str(data / "cache")
+    (tmp_path / "elsewhere").mkdir()
+    reports = []
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(folder)
+        where = ["--run", run, "--cache", data / "cache", "--device", "cpu", "--resamples", "5"]
+        status, said = call("evaluate", *where)
+        assert status == 0 and "size 0.98" in said
+        report = json.loads((run / "report.json").read_text())
+        for name in ("command", "made"):
+            report["provenance"].pop(name)
+        reports.append(report)
+    assert reports[0] == reports[1]
+
+
+# Numbers
+
+
+def test_scores_do_not_depend_on_order_company_or_cache(data, trained, tmp_path):
+    pairs = pd.read_csv(trained / "pairs_val.csv", dtype=str)
+    for name in ("path_a", "path_b"):
+        pairs[name] = [str(data / path) for path in pairs[name]]
+    pairs = pairs.head(24)
+    pipeline = kryptonite.load(trained, tmp_path / "cache", "cpu")
+    fresh = pipeline.score_pairs(pairs)[0]["score"].to_numpy()
+    cached = pipeline.score_pairs(pairs)[0]["score"].to_numpy()
+    assert (fresh == cached).all()
+    swapped = pairs.rename(columns={"path_a": "path_b", "path_b": "path_a"})
+    assert pipeline.score_pairs(swapped)[0]["score"].to_numpy() == pytest.approx(fresh, abs=1e-4)
+    threshold = pipeline.verifier.threshold
+    for row in range(0, len(pairs), 6):
+        a, b = pairs.loc[row, ["path_a", "path_b"]]
+        alone = pipeline.score_pairs(pairs.iloc[[row]].reset_index(drop=True))[0]["score"][0]
+        for answer in (pipeline.verify(a, b), pipeline.verify(b, a)):
+            assert answer.score == pytest.approx(fresh[row], abs=1e-4)
+            if abs(fresh[row] - threshold) > 1e-4:
+                assert answer.accepted == (fresh[row] >= threshold)
+        assert alone == pytest.approx(fresh[row], abs=1e-4)
+    company = pairs.sample(frac=1, random_state=1, ignore_index=True)
+    other = kryptonite.load(trained, tmp_path / "other", "cpu").score_pairs(company)[0]
+    again = other.set_index("pair_id").loc[pairs["pair_id"], "score"].to_numpy()
+    assert again == pytest.approx(fresh, abs=1e-4)
