@@ -191,7 +191,7 @@ def test_train_makes_one_run_when_two_processes_share_it(folders, train, launche
         (["--recognition.backbone.name", "no_such_net"], "timm has no model"),
         (["--data.root", "/nowhere"], "/nowhere: neither train.csv nor data/train"),
         (["--data.val_fraction", "0.1"], "more validation identities"),
-        (["--liveness.fit.soup", "0"], "soup: at least one training, not 0"),
+        (["--liveness.fit.soup", "0"], "soup: at least 1, not 0"),
         (["--liveness.forgery_kinds", '["magic"]'], "no forgery is called 'magic'"),
     ],
 )

@@ -12,6 +12,8 @@ import pytest
 
 import kryptonite
 
+pytestmark = pytest.mark.slow
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10, to which pytest brings tomli

@@ -18,6 +18,8 @@ from kryptonite.data.protocol import load_protocol
 from kryptonite.data.submission import read_ground_truth, read_submission
 from kryptonite.data.table import save_images
 
+pytestmark = pytest.mark.slow
+
 FILES = ("0.jpg", "1.jpg", "k_0.jpg")
 
 

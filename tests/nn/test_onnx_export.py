@@ -25,6 +25,8 @@ from kryptonite.runs.export import export_networks
 from kryptonite.runs.load import load
 from tests.tiny import BACKBONE, write_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -15,6 +15,8 @@ from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.iresnet import DEPTHS, IResNet
 from kryptonite.recognition.recogniser import Recogniser
 
+pytestmark = pytest.mark.slow
+
 TINY = "test_efficientnet"
 
 

@@ -13,6 +13,8 @@ from kryptonite.report.html import ReportInputs, write_report
 from kryptonite.report.page import environment
 from tests.report.population import refuse, scored_pairs
 
+pytestmark = pytest.mark.slow
+
 PROVENANCE = {
     "run": "runs/x",
     "recognition": "net a",

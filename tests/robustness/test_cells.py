@@ -17,6 +17,8 @@ from kryptonite.runs.load import load
 from kryptonite.runs.run_dir import RunDir
 from tests.tiny import BACKBONE, write_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def base(tmp_path, face_pairs):

@@ -15,6 +15,8 @@ from kryptonite.robustness.variants import Tables, plan, prepare_variant
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.run_dir import RunDir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(folders, tmp_path):

@@ -19,6 +19,8 @@ from kryptonite.data.audit.cleaning import (
 from kryptonite.data.audit.cleaning_sheet import draw_cleaning_sheet
 from kryptonite.data.audit.mislabel import plant_mislabels
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 64
 
 

@@ -15,6 +15,8 @@ from kryptonite.data.audit.prepare import prepare
 from kryptonite.data.layouts import DataConfig, load_images, load_test_pairs
 from kryptonite.data.pairs import load_pairs
 
+pytestmark = pytest.mark.slow
+
 PREPARE = [sys.executable, "-m", "kryptonite", "prepare"]
 
 

@@ -19,6 +19,8 @@ from kryptonite.data.audit.shortcuts import (
 )
 from kryptonite.detection.uniform import make_uniform
 
+pytestmark = pytest.mark.slow
+
 PEOPLE, PHOTOS = 40, 4
 
 

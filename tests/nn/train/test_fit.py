@@ -16,6 +16,8 @@ from kryptonite.nn.train.datasets import Loaders
 from kryptonite.nn.train.fit import fit
 from kryptonite.nn.train.optim import OptimConfig, build_optimiser
 
+pytestmark = pytest.mark.slow
+
 
 class Line(pl.LightningModule):
     """Fits y = 3x; val_eer is a tenth of the slope's distance from 3, or a script's value."""
