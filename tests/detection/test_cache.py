@@ -17,6 +17,8 @@ from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = CropTemplate(16)
 
 

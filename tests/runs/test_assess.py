@@ -10,6 +10,8 @@ from kryptonite.fusion.evidence import REFUSED
 from kryptonite.runs.assess import assess
 from kryptonite.runs.run_dir import RunDir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(run):

@@ -21,6 +21,8 @@ from kryptonite.recognition.differential.features import (
 )
 from kryptonite.recognition.recogniser import Recogniser
 
+pytestmark = pytest.mark.slow
+
 SMALL = ComparisonConfig(networks=2, hidden=8, epochs=400, decay=0.1)
 
 
