@@ -262,13 +262,12 @@ class FeatureExtractor:
             file=sys.stderr,
         ) as bar:
             shards = self._shards(list(distinct), keys)
+            parts = []
             if self.executor:
-                parts = []
                 for features in self.executor([Shard(*shard[:2], {}) for shard in shards]):
                     parts.append(features)
                     bar.update(SHARD)
             else:
-                parts = []
                 for shard in shards:
                     parts.append(self.extract_shard(shard))
                     bar.update(len(keys) - bar.n)

@@ -18,6 +18,7 @@ from kryptonite.inference.extractor import FeatureExtractor
 from kryptonite.liveness.detector import Detector
 from kryptonite.metrics.bootstrap import PairScores, measure_pairs
 from kryptonite.metrics.error_rates import detector_metrics, eer_threshold
+from kryptonite.metrics.kinds import KINDS
 from kryptonite.nn.train.fingerprints import model_fingerprint, pairs_fingerprint
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
@@ -63,7 +64,7 @@ def fit_fusions(
         return done
     differential = DifferentialDetector.load(run.comparison) if config.comparison.pairs else None
     recogniser, detector = Recogniser.load(run.recognition), Detector.load(run.liveness)
-    backbone = differential and (differential.backbone or recogniser)
+    backbone = differential and differential.backbone_or(recogniser)
     extractor = FeatureExtractor(recogniser, detector, data.cache, backbone)
     pairs, table = extract_pairs(extractor, differential, data.val_pairs)
     evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
@@ -96,9 +97,7 @@ def fit_fusions(
     metrics = {
         FINGERPRINT: mark,
         "validation": {
-            "pairs": {
-                name: int((kind == name).sum()) for name in ("same", "different", "synthetic")
-            },
+            "pairs": {name: int((kind == name).sum()) for name in KINDS},
             "identities": int(pd.unique(np.concatenate(groups)).size),
             "recognition_alone": figures["none"],
             "fused": {**figures[config.fusion.name], "fusion": config.fusion.name},

@@ -58,7 +58,7 @@ def load(
         list(dict.fromkeys([recogniser.spec.template, detector.spec.template])),
     )
     check_branches(folder, aligner)
-    backbone = differential and (differential.backbone or recogniser)
+    backbone = differential and differential.backbone_or(recogniser)
     extractor = FeatureExtractor(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
     )

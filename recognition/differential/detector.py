@@ -191,6 +191,10 @@ class DifferentialDetector(nn.Module):
 
         return map_chunks(scored, CHUNK, a, b)
 
+    def backbone_or(self, recogniser: Recogniser) -> Recogniser:
+        """Returns what extracts this detector's feature maps: its own backbone, or the run's."""
+        return self.backbone or recogniser
+
     def save(self, folder: Path | str) -> None:
         """Writes comparer.safetensors, the backbone's files if it has one, and comparer.json.
 
