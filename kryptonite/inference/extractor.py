@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 from tqdm import tqdm
 
 from kryptonite.core.chunks import chunked
-from kryptonite.core.crops import Crops, CropTemplate
+from kryptonite.core.crops import Crops
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path, fingerprint
 from kryptonite.core.memory import return_freed_memory
@@ -178,20 +178,11 @@ class FeatureExtractor:
     backbone: Recogniser | None = None
     executor: ShardExecutor | None = field(default=None, repr=False)
 
-    def from_crops(self, crops: Mapping[CropTemplate, np.ndarray]) -> CropFeatures:
-        """Extracts features of aligned faces.
-
-        Args:
-            crops: uint8 N×S×S×3 of the recogniser's and of the detector's template.
-        """
-
-        def cut(template: CropTemplate) -> Crops:
-            return Crops(crops[template], template)
-
-        embeddings, maps = self.embed(cut(self.recogniser.spec.template))
-        return CropFeatures(
-            embeddings, self.detector.log_odds(cut(self.detector.spec.template)), maps
-        )
+    def from_faces(self, faces: AlignedFaces) -> CropFeatures:
+        """Extracts features of faces aligned to the recogniser's and the detector's templates."""
+        embeddings, maps = self.embed(faces.crops_for(self.recogniser.spec.template))
+        log_odds = self.detector.log_odds(faces.crops_for(self.detector.spec.template))
+        return CropFeatures(embeddings, log_odds, maps)
 
     def embed(self, crops: Crops) -> tuple[np.ndarray, FeatureMaps | None]:
         """Extracts embeddings and feature maps of the recogniser's crops."""
@@ -205,7 +196,7 @@ class FeatureExtractor:
     def from_images(self, images: Sequence[np.ndarray]) -> tuple[AlignedFaces, CropFeatures]:
         """Aligns RGB uint8 H×W×3 images and extracts their features, past the cache."""
         faces = self.cache.aligner(images)
-        return faces, self.from_crops(faces.crops)
+        return faces, self.from_faces(faces)
 
     def extract_shard(self, shard: Shard) -> ImageFeatures:
         """Extracts a shard's features, or reads them from the cache. Undecodable files are omitted.
@@ -229,7 +220,7 @@ class FeatureExtractor:
             read = dict(zip(missing, threads.map(reread, missing), strict=True))
         faces = self.cache.load(shard.keys, {**shard.contents, **read}, reread)
         return_freed_memory()
-        features = self.from_crops(faces.crops)
+        features = self.from_faces(faces)
         found = ImageFeatures(
             embeddings=features.embeddings,
             log_odds=features.log_odds,
