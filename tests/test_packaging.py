@@ -25,8 +25,9 @@ MAPPED = PROJECT["tool"]["setuptools"]["package-dir"]
 
 
 def requirements(name):
+    """The requirements in a file, without their hashes."""
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line.split(" --hash=")[0] for line in lines if line and not line.startswith("#")]
 
 
 def sources():
@@ -58,9 +59,9 @@ def wheel(tmp_path_factory):
 
 def test_requirements_are_those_of_the_package():
     assert requirements("requirements.txt") == PROJECT["project"]["dependencies"]
-    assert (
-        requirements("requirements-demo.txt") == PROJECT["project"]["optional-dependencies"]["demo"]
-    )
+    for extra in ("demo", "clip"):
+        listed = requirements(f"requirements-{extra}.txt")
+        assert listed == PROJECT["project"]["optional-dependencies"][extra]
 
 
 def test_packages_are_all_folders_with_modules():
@@ -86,7 +87,7 @@ def test_wheel_describes_command_and_dependencies(wheel):
     wanted = {re.sub(r"[<>=\[].*", "", line) for line in PROJECT["project"]["dependencies"]}
     plain = {re.sub(r"[<>=\[].*", "", line) for line in declared if "extra==" not in line}
     assert plain == wanted and metadata["Requires-Python"] == "<3.13,>=3.10"
-    assert set(metadata.get_all("Provides-Extra")) == {"demo", "dev", "ray"}
+    assert set(metadata.get_all("Provides-Extra")) == {"clip", "demo", "dev", "ray"}
 
 
 def test_wheel_works_from_any_folder_and_claims_one_import_name(wheel, tmp_path):

