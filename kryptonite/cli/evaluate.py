@@ -23,6 +23,12 @@ def main(arguments: list[str], program: str) -> int:
         help="HTML file to write, with the figures as JSON beside it; by default report.html in "
         "the run's folder",
     )
+    parser.add_argument(
+        "--transfer",
+        metavar="CSV",
+        help="transfer.csv of the run, which benchmarks/transfer.py wrote: adds how the run does "
+        "on other sources and kinds of forgery",
+    )
     add_protocol(parser, resamples=1000)
     options = parser.parse_args(arguments)
 
@@ -34,7 +40,7 @@ def main(arguments: list[str], program: str) -> int:
     out = Path(options.out or run.report)
     for file in (out, out.with_suffix(".json")):
         check_writable(file)  # before minutes of scoring
-    findings = write_run_report(run, protocol_of(options, run), out)
+    findings = write_run_report(run, protocol_of(options, run), out, options.transfer)
     for warning in findings["warnings"]:
         print(f"note: {warning}", file=sys.stderr)
     for name, figures in findings["systems"].items():

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from kryptonite.report.analysis import BASELINE, ScoredPairs, worst_pairs
 from kryptonite.report.page import KIND_TITLES, environment, system_title
 from kryptonite.report.quality import FACTS
 from kryptonite.report.robustness import robustness_section
+from kryptonite.report.transfer import WORSE, Row, summary
 
 WORST = 12  # pairs shown per kind of error
 FAILURES = 12  # images shown in which no face was found
@@ -37,6 +38,7 @@ class ReportInputs:
         unreadable: Number of pairs left out because an image cannot be read.
         withheld: Kinds of forgery that do not occur in training.
         ablation: The run's ablation; None where there is none.
+        transfer: The run on other sources and kinds of forgery; empty where nobody measured it.
     """
 
     scored: ScoredPairs
@@ -46,6 +48,7 @@ class ReportInputs:
     unreadable: int = 0
     withheld: Collection[str] = ()
     ablation: Ablation | None = None
+    transfer: Sequence[Row] = ()
 
 
 def write_report(target: Path, inputs: ReportInputs) -> None:
@@ -69,6 +72,7 @@ def write_report(target: Path, inputs: ReportInputs) -> None:
             unreadable=inputs.unreadable,
             withheld=inputs.withheld,
             ablation=robustness_section(inputs.ablation) if inputs.ablation else None,
+            transfer=_transfer(inputs.transfer) if inputs.transfer else None,
             worst=_worst(scored),
             failures=[thumbnail(path) for path in failed],
             unsure=not all(point["sure"] for point in points),
@@ -109,6 +113,18 @@ def _plots(scored: ScoredPairs, findings: dict[str, Any]) -> dict[str, Any]:
             fact: plots.group_plot(_named(groups), f"{fact} ({FACTS[fact][0]})")
             for fact, groups in findings["groups"].items()
         },
+    }
+
+
+def _transfer(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns everything that `templates/transfer.html` shows."""
+    measured = [row for row in rows if row.verdict]
+    return {
+        "rows": rows,
+        "summary": summary(rows),
+        "worse": WORSE,
+        "incomplete": len(measured) < len(rows),
+        "gains": plots.gain_plot(measured) if measured else None,
     }
 
 

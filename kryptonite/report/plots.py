@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -10,12 +11,15 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from kryptonite.report.page import KIND_TITLES, system_title
+from kryptonite.report.transfer import BETTER, UNCLEAR, WORSE, Row
 
 # Okabe & Ito (2008): distinct for every kind of colour vision, and in grey by their order.
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#B8A800", "#222222",
 )  # fmt: skip
 GREY, LIGHT_GREY = "#888888", "#bbbbbb"
+# A red that differs from BLUE in every kind of colour vision; base.html has it too, for text.
+WORSE_RED = "#B2182B"
 KIND_COLOURS = {"same": BLUE, "different": ORANGE, "synthetic": RED}
 TICKS = np.array([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
 DET_LABELS = {
@@ -241,4 +245,53 @@ def severity_plot(lines: dict[str, list[tuple[int, float, float, float]]], title
     axes.set_xlabel("severity (0 = clean)", fontsize=8)
     axes.set_ylabel("EER (%)", fontsize=8)
     axes.legend(fontsize=6.5, frameon=False)
+    return figure_uri(figure)
+
+
+def gain_plot(rows: Sequence[Row]) -> str:
+    """Draws the SPF-EER gain of cells as horizontal bars with intervals, the first one on top; a
+    cell where the fusion is worse is red and says so.
+
+    Args:
+        rows: Cells that have pairs.
+    """
+    figure, axes = _axes(6.4, 0.9 + 0.28 * len(rows))
+    places = np.arange(len(rows))
+    gain, low, high = (
+        100 * np.array([getattr(row, f"spf_eer_gain{end}") for row in rows])
+        for end in ("", "_low", "_high")
+    )
+    verdicts = np.array([row.verdict for row in rows])
+    for verdict, colour in {WORSE: WORSE_RED, UNCLEAR: LIGHT_GREY, BETTER: BLUE}.items():
+        chosen = verdicts == verdict
+        if chosen.any():
+            axes.barh(places[chosen], gain[chosen], 0.62, color=colour, label=verdict)
+    # Drawn around its own middle: a percentile interval need not hold the gain.
+    axes.errorbar(
+        (low + high) / 2,
+        places,
+        xerr=(high - low) / 2,
+        fmt="none",
+        ecolor=BLACK,
+        elinewidth=1,
+        capsize=2.5,
+    )
+    for place in places[verdicts == WORSE]:
+        axes.annotate(
+            WORSE,
+            (0, place),
+            (4, 0),
+            textcoords="offset points",
+            color=WORSE_RED,
+            fontsize=8,
+            fontweight="bold",
+            va="center",
+        )
+    axes.axvline(0, color=BLACK, linewidth=0.8)
+    axes.set_yticks(places, [f"{row.source}, {row.forgery}" for row in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("SPF-EER gain (percentage points); below 0 the fusion is worse", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    # Above the bars, which may reach any corner.
+    axes.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure_uri(figure)

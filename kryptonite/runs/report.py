@@ -1,14 +1,16 @@
 """Assess a run on labelled pairs and write its report."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kryptonite.core.files import write_json
+from kryptonite.data.csv_tables import read_table
 from kryptonite.data.protocol import load_protocol
 from kryptonite.report.ablation import read_ablation
 from kryptonite.report.analysis import compute_findings
 from kryptonite.report.html import ReportInputs, write_report
+from kryptonite.report.transfer import COLUMNS, Row, parse_transfer
 from kryptonite.runs.assess import assess
 from kryptonite.runs.checks import check_kinds
 from kryptonite.runs.load import load
@@ -35,20 +37,34 @@ class Protocol:
     resamples: int = 1000
 
 
-def write_run_report(run: RunDir, protocol: Protocol, out: Path) -> dict[str, Any]:
+def read_transfer(path: Path | str) -> list[Row]:
+    """Reads the transfer.csv that benchmarks/transfer.py wrote.
+
+    Raises:
+        DataError: Names the file, and the row or the missing column.
+    """
+    return parse_transfer(read_table(path, COLUMNS), path)
+
+
+def write_run_report(
+    run: RunDir, protocol: Protocol, out: Path, transfer: Path | str | None = None
+) -> dict[str, Any]:
     """Assesses a run and writes the report: `out` (HTML) and the same figures as JSON beside it.
 
     Args:
         run: Folder of a finished run.
         protocol: The pairs.
         out: HTML file to write.
+        transfer: The run's transfer.csv; None leaves that section out.
 
     Returns:
         What the JSON holds.
 
     Raises:
-        KryptoniteError: The run, the pairs or the images are wrong.
+        KryptoniteError: The run, the pairs, the images or the transfer.csv are wrong.
     """
+    # Before minutes of scoring.
+    cells = [] if transfer is None else read_transfer(transfer)
     pairs = load_protocol(protocol.pairs_file, protocol.data_root)
     check_kinds(pairs["kind"], str(protocol.pairs_file))
     assessment = assess(load(run.path, protocol.cache, protocol.device), run, pairs)
@@ -59,11 +75,12 @@ def write_run_report(run: RunDir, protocol: Protocol, out: Path) -> dict[str, An
     known = set(run.read_images()["species"])
     withheld = sorted(set(scored.pairs["species"]) - known - {""}) if known - {""} else []
     ablation = read_ablation(run.ablation)
-    inputs = ReportInputs(scored, findings, origin, warnings, unreadable, withheld, ablation)
+    inputs = ReportInputs(scored, findings, origin, warnings, unreadable, withheld, ablation, cells)
     write_report(out, inputs)
     whole = {
         **findings,
         "withheld": withheld,
+        "transfer": [{**asdict(cell), "verdict": cell.verdict} for cell in cells],
         "warnings": warnings,
         "unreadable_pairs": unreadable,
         "provenance": origin,

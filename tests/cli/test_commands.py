@@ -121,7 +121,7 @@ def test_evaluate_passes_protocol_on_and_marks_chosen_system(run, monkeypatch, c
     monkeypatch.setattr(report, "write_run_report", write_run_report)
     assert main(["evaluate", "--run", str(run), "--pairs", "gt.csv", "--resamples", "9"]) == 0
     protocol = Protocol("gt.csv", "nowhere", resamples=9)
-    assert calls == [(RunDir(run), protocol, run / "report.html")]
+    assert calls == [(RunDir(run), protocol, run / "report.html", None)]
     out, err = capsys.readouterr()
     row = "EER 0.1250 [0.1000, 0.2000]  SV 0.2500  SPF 0.5000"
     assert out.splitlines()[:2] == [f"  none            {row}", f"* llr             {row}"]

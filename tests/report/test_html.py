@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 
@@ -11,7 +12,9 @@ from kryptonite.report import plots
 from kryptonite.report.analysis import compute_findings
 from kryptonite.report.html import ReportInputs, write_report
 from kryptonite.report.page import environment
+from kryptonite.report.transfer import parse_transfer
 from tests.report.population import refuse, scored_pairs
+from tests.report.transfer_rows import empty_texts, row_texts
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +37,19 @@ PROVENANCE = {
 
 @pytest.fixture
 def page(tmp_path, faces, save):
-    def write(refused=None, **changes):
+    def write(refused=None, transfer=(), **changes):
         scored = scored_pairs(path=str(save(tmp_path / "face.jpg", faces[0])))
         if refused is not None:
             scored = refuse(scored, refused)
         findings = compute_findings(scored, resamples=20)
         inputs = ReportInputs(
-            scored, {**findings, **changes}, PROVENANCE, ["mind <this>"], 3, ["swap"]
+            scored,
+            {**findings, **changes},
+            PROVENANCE,
+            ["mind <this>"],
+            3,
+            ["swap"],
+            transfer=parse_transfer(pd.DataFrame(transfer), "t.csv") if transfer else (),
         )
         write_report(tmp_path / "report.html", inputs)
         return (tmp_path / "report.html").read_text(encoding="utf-8"), findings
@@ -95,7 +104,7 @@ def test_write_report_closes_every_tag(page):
         def handle_endtag(self, tag):
             assert open_tags.pop() == tag
 
-    Checker().feed(page()[0])
+    Checker().feed(page(transfer=[row_texts(), empty_texts()])[0])
     assert not open_tags
 
 
@@ -132,6 +141,35 @@ def test_write_report_draws_only_acquired_pairs_in_histograms(page, monkeypatch)
     assert shown and not any(rows[number] for number in shown)
 
 
+def test_write_report_marks_cells_when_fusion_is_worse(page):
+    rows = [
+        row_texts("home", "swap"),
+        row_texts("wild", "swap", (-0.2, -0.5, 0.1)),
+        row_texts("wild", "<blend>", (-0.1, -0.15, -0.05), iapar_fused="0.625"),
+        empty_texts(),
+    ]
+    html, _ = page(transfer=rows)
+    section = html[html.index('id="transfer"') : html.index('id="data"')]
+    marked = re.findall(r'<tr class="worse">\s*<td>(.*?)</td><td>(.*?)</td>', section)
+    assert marked == [("wild", "&lt;blend&gt;")]
+    assert section.count(", worse</span>") == 1
+    assert "-10.0, worse" in section and "[-15.0, -5.0]" in section and "62.5%" in section
+    assert "+10.0</span>" in section and "-20.0</span>" in section
+    assert "in 1 of 3 cells; the worst is wild, &lt;blend&gt;" in section
+    assert section.count("–") == 9 and "without pairs" in section
+    assert section.count("data:image/svg+xml") == 1 and 'href="#transfer"' in html
+
+
+def test_write_report_has_no_transfer_section_when_it_was_not_measured(page):
+    html, _ = page()
+    assert "#transfer" not in html and 'id="transfer"' not in html
+
+
+def test_write_report_draws_no_gains_when_no_cell_has_pairs(page):
+    html, _ = page(transfer=[empty_texts()])
+    assert "No cell has pairs" in html and "SPF-EER gain of the fusion" not in html
+
+
 def test_write_report_marks_thresholds_when_non_mated_pairs_are_few(page):
     html, findings = page()
     unsure = [
@@ -147,4 +185,5 @@ def test_environment_finds_every_template():
         "macros.html",
         "report.html",
         "robustness.html",
+        "transfer.html",
     ]

@@ -3,11 +3,15 @@
 import base64
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from kryptonite.report import plots
 from kryptonite.report.analysis import error_points
+from kryptonite.report.transfer import parse_transfer
 from tests.report.population import scored_pairs
+from tests.report.transfer_rows import row_texts
 
 
 @pytest.fixture
@@ -131,3 +135,29 @@ def test_severity_plot_sorts_points_by_severity(figures):
     assert line.get_xdata().tolist() == [0, 1, 3]
     assert line.get_ydata() == pytest.approx([10, 20, 30])
     assert axes.get_title(loc="left") == "noise" and legend(figures[0]) == ["llr"]
+
+
+def test_gain_plot_shows_worse_cells_in_red_and_in_words(figures):
+    gains = {
+        "a": (0.2, 0.1, 0.3),
+        "b": (-0.1, -0.2, -0.05),
+        "c": (0.01, -0.1, 0.1),
+        "d": (0.3, 0.1, 0.2),  # outside its own interval, as percentile intervals allow
+    }
+    texts = [row_texts("wild", name, gain) for name, gain in gains.items()]
+    plots.gain_plot(parse_transfer(pd.DataFrame(texts), "t.csv"))
+    axes = figures[0].axes[0]
+    bars = {round(bar.get_y() + bar.get_height() / 2): bar for bar in axes.patches}
+    colours = [plots.BLUE, plots.WORSE_RED, plots.LIGHT_GREY, plots.BLUE]
+    for place, (gain, colour) in enumerate(zip(gains.values(), colours, strict=True)):
+        assert bars[place].get_width() == pytest.approx(100 * gain[0])
+        assert to_hex(bars[place].get_facecolor()) == colour.lower()
+    (drawn,) = [each for each in axes.containers if hasattr(each, "has_xerr")]
+    ends = [segment[:, 0] for segment in drawn.lines[2][0].get_segments()]
+    assert np.array(ends) == pytest.approx(100 * np.array([gain[1:] for gain in gains.values()]))
+    assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("worse", 1)]
+    assert legend(figures[0]) == ["worse", "no clear difference", "better"]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["wild, a", "wild, b", "wild, c", "wild, d"]
+    bottom, top = axes.get_ylim()
+    assert top < bottom  # the first cell is on top
