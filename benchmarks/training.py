@@ -67,7 +67,7 @@ def main() -> int:
         frame[frame["label"].isin(frame["label"].unique()[: options.people])].reset_index(drop=True)
         for frame in (data.train, data.val)
     )
-    inputs = LivenessInputs.select(train, val)
+    inputs = LivenessInputs.select(liveness, train, val)
     path_of = dict(zip([*train["key"], *val["key"]], [*train["path"], *val["path"]], strict=True))
 
     def decode_and_align(key: str) -> np.ndarray:

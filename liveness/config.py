@@ -11,6 +11,36 @@ from kryptonite.nn.weights import BackboneConfig
 
 
 @dataclass
+class ProbeConfig:
+    """A linear classifier on a frozen encoder, instead of training the whole network.
+
+    Args:
+        passes: Passes over the training images, each augmented anew; 0 trains the whole network.
+        forgeries: Forgeries made of each genuine photo in a pass.
+        decay: Weight decay of the classifier.
+        alarms: Fraction of genuine validation photos, 0..1, that are called synthetic at log-odds
+            0, in the data source with most of them.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    passes: int = 0
+    forgeries: int = 1
+    decay: float = 1e-5
+    alarms: float = 0.05
+
+    def __post_init__(self):
+        for name in ("passes", "forgeries"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"probe.{name}: at least 0, not {getattr(self, name)}")
+        if not self.decay > 0:
+            raise ConfigError(f"probe.decay: above 0, not {self.decay}")
+        if not 0 < self.alarms < 1:
+            raise ConfigError(f"probe.alarms: a fraction between 0 and 1, not {self.alarms}")
+
+
+@dataclass
 class LivenessConfig:
     """The synthetic-image detector.
 
@@ -30,6 +60,8 @@ class LivenessConfig:
         head_lr_scale: Learning rate of the new head relative to that of the pretrained layers.
         optim: Optimiser.
         fit: Length, precision, devices.
+        probe: Fits a classifier on the frozen backbone, a vision transformer, in the place of
+            training it; `pairs_per_batch` and `augment` hold for it too.
         seed: Seeds initialisation, batches, forgeries and augmentation.
 
     Raises:
@@ -46,6 +78,7 @@ class LivenessConfig:
     head_lr_scale: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4))
     fit: FitConfig = field(default_factory=lambda: FitConfig(ema_decay=0.99))
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     seed: int = 0
 
     def __post_init__(self):

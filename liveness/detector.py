@@ -1,11 +1,13 @@
 """The trained synthetic-image detector."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from kryptonite.core.crops import Crops
+from kryptonite.liveness.probe import rebuild_probe
 from kryptonite.nn.model import CropModel
 
 LOG_ODDS = "log_odds"  # the only output
@@ -13,6 +15,13 @@ LOG_ODDS = "log_odds"  # the only output
 
 class Detector(CropModel):
     """Maps aligned crops to log-odds."""
+
+    @staticmethod
+    def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
+        """Builds the network of a blueprint without weights."""
+        if blueprint.get("probe"):
+            return rebuild_probe(blueprint)
+        return CropModel.rebuild(blueprint)
 
     def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
         """Returns `log_odds`, N, for normalised images, N×3×S×S."""

@@ -52,13 +52,22 @@ class ForgedCrops(Dataset):
         crops: The crops, with identities and classes.
         template: Template the crops were cut by.
         kinds: Names from `data.forgery.FORGERIES`; each forgery is of one of them, evenly.
+        source: N, the data source of each crop; a face swap takes both photos from one. None means
+            that all crops come from the same.
 
     Raises:
         DataError: A face swap is wanted, but all bona fide crops show the same person.
     """
 
-    def __init__(self, crops: CropDataset, template: CropTemplate, kinds: Sequence[str]):
+    def __init__(
+        self,
+        crops: CropDataset,
+        template: CropTemplate,
+        kinds: Sequence[str],
+        source: np.ndarray | None = None,
+    ):
         self._crops = crops
+        self._source = np.zeros(len(crops)) if source is None else source
         self._bona_fide = np.flatnonzero(~crops.synthetic)
         self._points = template_points(template)
         self._kinds = list(kinds)
@@ -82,8 +91,7 @@ class ForgedCrops(Dataset):
             draw: Has a forgery seed.
         """
         crop = self._crops.pixels(draw.row)
-        generator = np.random.default_rng(draw.forgery_seed)
-        kind = self._kinds[generator.integers(len(self._kinds))]
+        kind, generator = self._begin(draw)
         if kind == "face_swap":
             target = self._crops.pixels(self._other_identity(draw.row, generator))
             return face_swap(target, self._points, crop, self._points)
@@ -93,12 +101,21 @@ class ForgedCrops(Dataset):
         # seam and the sharpness.
         return self_blend(crop, self._points, generator, colour=generator.uniform())
 
+    def kind(self, draw: Draw) -> str:
+        """Tells which kind of forgery a draw gives."""
+        return self._begin(draw)[0]
+
+    def _begin(self, draw: Draw) -> tuple[str, np.random.Generator]:
+        generator = np.random.default_rng(draw.forgery_seed)
+        return self._kinds[generator.integers(len(self._kinds))], generator
+
     def _other_identity(self, row: int, generator: np.random.Generator) -> int:
         """Draws a bona fide row of another person.
 
         A swap keeps its hair, pose and background and puts in the face of `row`.
         """
+        near = self._bona_fide[self._source[self._bona_fide] == self._source[row]]
         while True:
-            other = int(generator.choice(self._bona_fide))
+            other = int(generator.choice(near))
             if self._crops.identity[other] != self._crops.identity[row]:
                 return other

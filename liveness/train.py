@@ -14,6 +14,7 @@ from kryptonite.core.files import fingerprint
 from kryptonite.liveness.config import LivenessConfig
 from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.forgeries import ForgedCrops
+from kryptonite.liveness.probe_training import train_probe
 from kryptonite.liveness.sampler import PairedBatches, UnpairedBatches
 from kryptonite.nn.train.augment import Augment
 from kryptonite.nn.train.datasets import Batch, CropDataset, crop_loaders, number_identities
@@ -33,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LivenessInputs:
-    """The images this branch reads: columns key, label, identity, is_synthetic.
+    """The images this branch reads: columns key, label, identity, is_synthetic, source.
 
     Args:
         images: Training images.
@@ -44,13 +45,18 @@ class LivenessInputs:
     val_images: pd.DataFrame
 
     @classmethod
-    def select(cls, train: pd.DataFrame, val: pd.DataFrame) -> "LivenessInputs":
-        """Selects what the branch reads, which is everything.
+    def select(
+        cls, config: LivenessConfig, train: pd.DataFrame, val: pd.DataFrame
+    ) -> "LivenessInputs":
+        """Selects what the branch reads: a probe all sources, a trained network the first alone.
 
         Args:
-            train: Columns label, key, is_synthetic.
+            config: Settings.
+            train: Columns label, key, is_synthetic, source; 0 is the first source.
             val: Likewise.
         """
+        if not config.probe.passes:
+            train, val = train[train["source"] == 0], val[val["source"] == 0]
         return cls(number_identities(train), number_identities(val))
 
     def fingerprint(self, config: LivenessConfig, faces: Any) -> str:
@@ -84,6 +90,8 @@ def train_detector(
     Returns:
         The detector and its figures.
     """
+    if config.probe.passes:
+        return train_probe(config, inputs.images, inputs.val_images, job)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     loaded = build_timm(config.backbone, 1)
     _LOG.info("liveness: %s, %s", config.backbone.name, loaded.source)

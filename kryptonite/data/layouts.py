@@ -50,12 +50,16 @@ class DataConfig:
         val_fraction: Fraction of the identities held out for validation where there is no val.csv.
         seed: Seeds that split.
         pairs: How validation pairs are drawn where no pairs_val.csv freezes them.
+        genuine: Further roots, each read as `root` is. Their genuine photos, of other cameras than
+            those of `root`, show the detector what is no sign of synthesis, and the fusion what
+            must not be refused; `k_` images in them are not used.
     """
 
     root: str = "."
     val_fraction: float = 0.2
     seed: int = 0
     pairs: PairConfig = field(default_factory=PairConfig)
+    genuine: list[str] = field(default_factory=list)
 
 
 def load_images(config: DataConfig, split: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +30,10 @@ class TrainingData:
     """Usable images of both splits, frozen validation pairs, and how to read a crop.
 
     Args:
-        train: Columns of the image table, and key and status of the face cache.
+        train: Columns of the image table, key and status of the face cache, and source: 0.
         val: The same for the validation split.
+        genuine: The same for the genuine photos of both splits of `DataConfig.genuine`, whose
+            sources are 1, 2, ….
         all_pairs: Frozen validation pairs.
         val_pairs: Those of them whose images are both usable.
         failures: Per split, the number of images, of unreadable files and of images without a
@@ -43,6 +45,7 @@ class TrainingData:
 
     train: pd.DataFrame
     val: pd.DataFrame
+    genuine: pd.DataFrame
     all_pairs: pd.DataFrame
     val_pairs: pd.DataFrame
     failures: dict[str, dict[str, int]]
@@ -63,6 +66,11 @@ class TrainingData:
             images[["key", "label", "split", "is_synthetic", "species"]].to_csv(
                 temporary, index=False
             )
+
+    def with_genuine(self, split: str) -> pd.DataFrame:
+        """Returns one split's images of all sources: `train` or `val`."""
+        own = {"train": self.train, "val": self.val}[split]
+        return pd.concat([own, self.genuine[self.genuine["split"] == split]], ignore_index=True)
 
     def reader(self, template: CropTemplate) -> Callable[[str], np.ndarray]:
         """Gives the function from cache key to crop, uint8 S×S×3, that training reads by."""
@@ -85,16 +93,7 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     cache = crop_cache(config)
     frames, failures = {}, {}
     for split in ("train", "val"):
-        images = load_images(config.data, split)
-        faces = cache.ensure(list(images["path"]))
-        images = images.assign(key=faces["key"].to_numpy(), status=faces["status"].to_numpy())
-        unreadable = images["status"] == UNREADABLE
-        failures[split] = {
-            "images": len(images),
-            "unreadable": int(unreadable.sum()),
-            "failure_to_acquire": int((images["status"] == CENTRE_CROP).sum()),
-        }
-        frames[split] = images[~unreadable].reset_index(drop=True)
+        frames[split], failures[split] = _align(cache, load_images(config.data, split), 0)
         if frames[split].empty:
             raise DataError(f"{config.data.root}: no readable image in the {split} split")
     val = frames["val"]
@@ -112,9 +111,19 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     pairs = _frozen_pairs(config, val)
     usable = pairs["path_a"].isin(val["path"]) & pairs["path_b"].isin(val["path"])
     check_pairs(config, pairs[usable], val)
+    further = []
+    for source, root in enumerate(config.data.genuine, 1):
+        for split in ("train", "val"):
+            images = load_images(replace(config.data, root=root), split)
+            images = images[~images["is_synthetic"]].reset_index(drop=True)
+            # Equal labels of two roots are different people.
+            images["label"] = f"{source}/" + images["label"].astype(str)
+            aligned, failures[f"{split} of {root}"] = _align(cache, images, source)
+            further.append(aligned)
     return TrainingData(
         train=frames["train"],
         val=val,
+        genuine=pd.concat(further, ignore_index=True) if further else frames["train"].iloc[:0],
         all_pairs=pairs,
         val_pairs=pairs[usable].reset_index(drop=True),
         failures=failures,
@@ -122,6 +131,23 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
         shared_identities=shared,
         cache=cache,
     )
+
+
+def _align(
+    cache: FaceCache, images: pd.DataFrame, source: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Aligns images; returns the readable ones, and how many failed."""
+    faces = cache.ensure(list(images["path"]))
+    images = images.assign(
+        key=faces["key"].to_numpy(), status=faces["status"].to_numpy(), source=source
+    )
+    unreadable = images["status"] == UNREADABLE
+    failures = {
+        "images": len(images),
+        "unreadable": int(unreadable.sum()),
+        "failure_to_acquire": int((images["status"] == CENTRE_CROP).sum()),
+    }
+    return images[~unreadable].reset_index(drop=True), failures
 
 
 def _frozen_pairs(config: RunConfig, val: pd.DataFrame) -> pd.DataFrame:

@@ -64,7 +64,11 @@ def _train(run: RunDir, config: RunConfig) -> dict[str, Any]:
         placed = replace(
             config,
             cache=os.path.abspath(config.cache),
-            data=replace(config.data, root=os.path.abspath(config.data.root)),
+            data=replace(
+                config.data,
+                root=os.path.abspath(config.data.root),
+                genuine=[os.path.abspath(root) for root in config.data.genuine],
+            ),
         )
         write_text(run.config, yaml.safe_dump(asdict(placed), sort_keys=False))
         data.save(run, config.data.root)
@@ -82,7 +86,9 @@ def _train(run: RunDir, config: RunConfig) -> dict[str, Any]:
             partial(train_recogniser, config.recognition, recognition),
         )
     }
-    liveness = LivenessInputs.select(data.train, data.val)
+    liveness = LivenessInputs.select(
+        config.liveness, data.with_genuine("train"), data.with_genuine("val")
+    )
     stages["liveness"] = _stage(
         run.liveness,
         liveness.fingerprint(config.liveness, faces),

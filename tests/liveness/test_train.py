@@ -54,6 +54,7 @@ def test_train_detector_reads_and_pairs_crops_as_configured(paired, tmp_path, mo
         [(f"p{n}", f"{'kg'[genuine]}{n}", not genuine) for n in range(4) for genuine in (1, 0)]
     )
     people.columns = ["label", "key", "is_synthetic"]
+    people["source"] = 0
     noise = {key: generator.integers(0, 255, (32, 32, 3), dtype=np.uint8) for key in people["key"]}
     val = people.assign(key="v" + people["key"])
     seen, step = [], DetectorModule.training_step
@@ -82,7 +83,7 @@ def test_train_detector_reads_and_pairs_crops_as_configured(paired, tmp_path, mo
         )
         seen.clear()
         job = TrainingJob(read, tmp_path / name, name)
-        train_detector(config, LivenessInputs.select(people, val), job)
+        train_detector(config, LivenessInputs.select(config, people, val), job)
         return [key for key in keys if not key.startswith("v")]
 
     plain = train("plain", 0.0)
@@ -99,12 +100,13 @@ def test_train_detector_reads_and_pairs_crops_as_configured(paired, tmp_path, mo
 
 def test_liveness_inputs_fingerprint_covers_both_tables_and_the_settings():
     table = pd.DataFrame(
-        [("ann", "a0", False), ("ann", "k0", True)], columns=["label", "key", "is_synthetic"]
+        [("ann", "a0", False, 0), ("ann", "k0", True, 0)],
+        columns=["label", "key", "is_synthetic", "source"],
     )
     changed = table.assign(key=["a1", "k0"])
     config = LivenessConfig()
     prints = {
-        LivenessInputs.select(train, val).fingerprint(settings, faces)
+        LivenessInputs.select(settings, train, val).fingerprint(settings, faces)
         for train, val, settings, faces in (
             (table, table, config, {}),
             (changed, table, config, {}),

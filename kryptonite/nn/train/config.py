@@ -72,7 +72,18 @@ class AugmentConfig:
         blur: Probability of Gaussian blur.
         noise: Probability of Gaussian noise.
         rescale: Probability of shrinking the crop and enlarging it again.
-        jpeg: Probability of JPEG compression at a quality of 50 to 95.
+        jpeg: Probability of JPEG compression.
+        jitter: Probability of turning, shifting and scaling the crop a little, as if its landmarks
+            had been found elsewhere.
+        gamma: Probability of a gamma curve.
+        motion: Probability of motion blur.
+        webp: Probability of WebP compression.
+        blur_sigma: Largest standard deviation of the Gaussian blur in pixels.
+        noise_std: Standard deviation of the noise on the 0..1 scale.
+        lowest_quality: Lowest quality of JPEG and WebP, 1..95.
+
+    Raises:
+        ConfigError: A probability lies outside 0..1, or another number out of its range.
     """
 
     colour: float = 0.5
@@ -80,3 +91,24 @@ class AugmentConfig:
     noise: float = 0.1
     rescale: float = 0.2
     jpeg: float = 0.3
+    jitter: float = 0.0
+    gamma: float = 0.0
+    motion: float = 0.0
+    webp: float = 0.0
+    blur_sigma: float = 1.5
+    noise_std: float = 0.03
+    lowest_quality: int = 50
+
+    def __post_init__(self):
+        steps = ("colour", "blur", "noise", "rescale", "jpeg", "jitter", "gamma", "motion", "webp")
+        ranges = [
+            *((name, 0, 1) for name in steps),
+            ("blur_sigma", 0.1, 10),
+            ("noise_std", 0, 1),
+            ("lowest_quality", 1, 95),
+        ]
+        for name, low, high in ranges:
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(
+                    f"augment.{name}: from {low} to {high}, not {getattr(self, name)}"
+                )

@@ -1,0 +1,77 @@
+"""A frozen vision transformer with a linear classifier of kinds of images on its features.
+
+A classifier on frozen features generalises to unseen generators far better than a network trained
+on a few (Ojha et al. 2023); the features of every block, not the last one alone, carry the traces
+of synthesis (Koutlis & Papadopoulos 2024).
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from kryptonite.nn.weights import rebuild_timm
+
+
+class Probe(nn.Module):
+    """Maps normalised crops to the log-odds of 'synthetic'.
+
+    The classifier tells apart K kinds of images: bona fide, and several kinds of forgeries. Two
+    classes alone would need one direction in feature space that all kinds of forgeries share.
+
+    Args:
+        encoder: A timm vision transformer without head.
+        kinds: K, the number of kinds; the first one is bona fide.
+    """
+
+    def __init__(self, encoder: nn.Module, kinds: int):
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        depth = len(encoder.blocks)
+        # Further blocks, those between and the last ones, added nothing on withheld forgeries.
+        self._blocks = list(range(depth // 4, depth * 5 // 6, 2))
+        tokens = 2 if encoder.has_class_token else 1
+        self.head = nn.Linear(tokens * len(self._blocks) * encoder.embed_dim, kinds)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Extracts float32, N×F, from normalised images, N×3×S×S.
+
+        Of every second block, from the end of the first quarter to the last sixth: the class
+        token, if there is one, and the mean of the patch tokens, each of unit length.
+        """
+        stages = self.encoder.forward_intermediates(
+            images,
+            indices=self._blocks,
+            output_fmt="NLC",
+            return_prefix_tokens=True,
+            intermediates_only=True,
+            stop_early=True,
+        )
+        parts = []
+        for patches, prefix in stages:
+            parts += [prefix[:, 0]] if self.encoder.has_class_token else []
+            parts.append(patches.mean(1))
+        return torch.cat([normalize(part.float(), dim=1) for part in parts], 1)
+
+    def log_odds(self, features: torch.Tensor) -> torch.Tensor:
+        """Maps features, N×F, to log-odds, N."""
+        kinds = self.head(features)
+        return kinds[:, 1:].logsumexp(1) - kinds[:, 0]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns the log-odds of 'synthetic', float32, N×1."""
+        return self.log_odds(self.features(images))[:, None]
+
+    def get_classifier(self) -> nn.Module:
+        """The layer that is trained, by timm's name for it."""
+        return self.head
+
+
+def rebuild_probe(blueprint: dict[str, Any]) -> Probe:
+    """Builds a probe with random weights.
+
+    Args:
+        blueprint: `encoder`, a timm blueprint, and `kinds`, their number.
+    """
+    return Probe(rebuild_timm(blueprint["encoder"]), blueprint["kinds"])
