@@ -23,7 +23,7 @@ class Calibration:
         return self.slope * np.asarray(score, np.float64) + self.intercept
 
 
-def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
+def fit_llr(target: np.ndarray, features: np.ndarray, least: float = 0.0) -> tuple[float, ...]:
     """Fits LLR = slopes · features + intercept by logistic regression.
 
     Both classes are weighted to equal mass, which turns the log-odds into a log-likelihood ratio.
@@ -32,6 +32,8 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
         target: N bool, true for the class that the LLR favours.
         features: N×F, each expected to be higher for that class. A slope is never negative: where
             the data say otherwise it is 0.
+        least: Deviance by which a feature must improve the fit; the slope of one that does not is
+            0 too, so that chance does not let an uninformative feature change any order.
 
     Returns:
         F slopes, then the intercept.
@@ -39,9 +41,6 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
     Raises:
         MetricError: A class is missing.
     """
-    # Imported here because scoring fits nothing and starts a second sooner without scikit-learn.
-    from sklearn.linear_model import LogisticRegression
-
     target, features = np.asarray(target).astype(bool), np.asarray(features, np.float64)
     if not target.any() or target.all():
         raise MetricError("calibration needs both classes among the validation pairs")
@@ -49,15 +48,36 @@ def fit_llr(target: np.ndarray, features: np.ndarray) -> tuple[float, ...]:
     scaled = (features - centre) / deviation
     used = np.ones(features.shape[1], bool)
     while used.any():
-        model = LogisticRegression(C=100.0, class_weight="balanced").fit(scaled[:, used], target)
-        if (model.coef_[0] >= 0).all():
+        coefficients, intercept, deviance = _fit_balanced(target, scaled[:, used])
+        if (coefficients < 0).any():
+            used[np.flatnonzero(used)[coefficients < 0]] = False
+            continue
+        losses = [
+            _fit_balanced(target, scaled[:, used & (np.arange(len(used)) != each)])[2] - deviance
+            for each in np.flatnonzero(used)
+        ]
+        if min(losses) >= least:
             break
-        used[np.flatnonzero(used)[model.coef_[0] < 0]] = False
+        used[np.flatnonzero(used)[np.argmin(losses)]] = False
     slopes = np.zeros(len(used))
     if not used.any():
         return (*slopes.tolist(), 0.0)
-    slopes[used] = model.coef_[0] / deviation[used]
-    return (*slopes.tolist(), float(model.intercept_[0] - slopes @ centre))
+    slopes[used] = coefficients / deviation[used]
+    return (*slopes.tolist(), float(intercept - slopes @ centre))
+
+
+def _fit_balanced(target: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Fits a logistic regression with classes of equal mass: coefficients, intercept, deviance."""
+    weights = np.where(target, 0.5 / target.mean(), 0.5 / (~target).mean())
+    if not scaled.shape[1]:
+        return np.zeros(0), 0.0, float(2 * np.log(2) * weights.sum())
+    # Imported here because scoring fits nothing and starts a second sooner without scikit-learn.
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=100.0, class_weight="balanced").fit(scaled, target)
+    margin = np.where(target, 1, -1) * model.decision_function(scaled)
+    deviance = 2 * float(weights @ np.logaddexp(0, -margin))
+    return model.coef_[0], float(model.intercept_[0]), deviance
 
 
 def fit_calibration(target: np.ndarray, score: np.ndarray) -> Calibration:

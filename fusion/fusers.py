@@ -16,8 +16,14 @@ from kryptonite.core.errors import ConfigError, MetricError
 from kryptonite.fusion.calibration import Calibration, fit_calibration, fit_llr
 from kryptonite.fusion.evidence import REFUSED, Evidence
 
-REVISION = 5  # bump when a fit on unchanged evidence changes: runs then fit their fusers again
-RHO_GRID = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+REVISION = 6  # bump when a fit on unchanged evidence changes: runs then fit their fusers again
+RHO_GRID = (
+    *(1e-6, 1e-5, 1e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
+    *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
+)
+# A χ² of one degree of freedom exceeds it once in 100,000; pairs of the same people depend on one
+# another, so the usual levels would be too low.
+_LEAST_DEVIANCE = 20.0
 RHO_SLACK = 0.005  # of EER, well below what a validation set can resolve
 
 
@@ -319,4 +325,4 @@ def fit_bona_fide(kind: np.ndarray, *features: np.ndarray) -> tuple[float, ...]:
         One slope per feature, then the intercept, as `fit_llr`.
     """
     one_person = kind != "different"
-    return fit_llr(kind[one_person] == "same", np.stack(features, 1)[one_person])
+    return fit_llr(kind[one_person] == "same", np.stack(features, 1)[one_person], _LEAST_DEVIANCE)

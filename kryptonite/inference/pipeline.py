@@ -25,7 +25,7 @@ class Verification:
         score: Fused score, higher is 'accept'; `fusion.evidence.REFUSED` without a face in both.
         accepted: Whether a face was found in both images and the score reaches the threshold.
         reason: Why, in words.
-        threshold: The run's stored threshold, at the validation EER.
+        threshold: The run's stored threshold, at the false match rate of its configuration.
         similarity: Cosine of the two embeddings, -1..1.
         comparison: The differential detector's log-odds that both images are bona fide; 0 without
             one.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from kryptonite.core.errors import ConfigError
 from kryptonite.data.layouts import DataConfig
 from kryptonite.detection.aligner import AlignerConfig
 from kryptonite.liveness.config import LivenessConfig
@@ -17,11 +18,22 @@ class FusionConfig:
             detector's score.
         folds: Identity-disjoint folds that cross-fit the validation figures.
         resamples: Bootstrap resamples over identities behind the 95% intervals.
+        fmr: False match rate, 0..1, that the stored threshold keeps to on the genuine validation
+            photos, in the data source where it is highest.
+        cost: Largest fraction of mated pairs, 0..1, that `llr` may refuse at that threshold beyond
+            those that recognition alone refuses at the same FMR, in any data source.
     """
 
-    name: str = "multinomial"
+    name: str = "llr"
     folds: int = 5
     resamples: int = 500
+    fmr: float = 0.001
+    cost: float = 0.02
+
+    def __post_init__(self):
+        for name in ("fmr", "cost"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"fusion.{name}: from 0 to 1, not {getattr(self, name)}")
 
 
 @dataclass

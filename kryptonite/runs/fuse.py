@@ -1,7 +1,7 @@
 """The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -9,17 +9,23 @@ import pandas as pd
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
+from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
-from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
+from kryptonite.fusion.fusers import FUSERS, REVISION, Fuser, NonLinearLLR, fit_fuser
+from kryptonite.fusion.guard import GenuinePairs, guard, threshold_at_fmr
 from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
 from kryptonite.inference.evidence import extract_pairs
 from kryptonite.inference.extractor import FeatureExtractor
 from kryptonite.liveness.detector import Detector
 from kryptonite.metrics.bootstrap import PairScores, measure_pairs
-from kryptonite.metrics.error_rates import detector_metrics, eer_threshold
+from kryptonite.metrics.error_rates import detector_metrics
 from kryptonite.metrics.kinds import KINDS
-from kryptonite.nn.train.fingerprints import model_fingerprint, pairs_fingerprint
+from kryptonite.nn.train.fingerprints import (
+    images_fingerprint,
+    model_fingerprint,
+    pairs_fingerprint,
+)
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
@@ -27,6 +33,8 @@ from kryptonite.runs.data import TrainingData
 from kryptonite.runs.model_card import model_card
 from kryptonite.runs.origin import BRANCHES, FINGERPRINT, describe_branches
 from kryptonite.runs.run_dir import RunDir
+
+GENUINE_PAIRS = 10_000  # per source and kind: ten false matches at an FMR of 0.1%
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +63,7 @@ def fit_fusions(
         "comparison": sha256_file(run.comparison / "stage.json") if config.comparison.pairs else "",
         "aligner": data.cache.aligner.settings,
         "pairs": pairs_fingerprint(data.val_pairs, data.val),
+        "genuine": images_fingerprint(data.with_genuine("val")),
     }
     mark = fingerprint(inputs)
     branches = describe_branches(run, data.cache.aligner)
@@ -69,19 +78,15 @@ def fit_fusions(
     pairs, table = extract_pairs(extractor, differential, data.val_pairs)
     evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
-    folds = config.fusion.folds
+    sources = _genuine_pairs(data.with_genuine("val"), extractor, differential)
+    verifiers = {}
+    for name in FUSERS:
+        fitted = fit_fuser(name, evidence, kind)
+        fuser = guard(fitted, sources, config.fusion.fmr, config.fusion.cost)
+        verifiers[name] = Verifier(fuser, threshold_at_fmr(fuser, sources, config.fusion.fmr))
     scores = {
-        name: cross_fit(name, evidence, kind, *groups, folds=folds).score(evidence)
-        for name in FUSERS
-    }
-    # A pair without a face is refused whatever the threshold, so it must not set one.
-    found = evidence.acquired
-    verifiers = {
-        name: Verifier(
-            fit_fuser(name, evidence, kind),
-            eer_threshold(kind[found] == "same", score[found]),
-        )
-        for name, score in scores.items()
+        name: _cross_fitted(verifier.fuser, evidence, kind, groups, config.fusion.folds)
+        for name, verifier in verifiers.items()
     }
     origin = {FINGERPRINT: mark, BRANCHES: branches}
     save_verifiers(run.fusion, config.fusion.name, verifiers, origin)
@@ -116,6 +121,53 @@ def fit_fusions(
     write_json(run.metrics, metrics)
     write_text(run.model_card, model_card(config, metrics, recogniser, detector))
     return metrics
+
+
+def _genuine_pairs(
+    images: pd.DataFrame, extractor: FeatureExtractor, differential: DifferentialDetector | None
+) -> list[GenuinePairs]:
+    """Draws pairs of each source's genuine photos and computes the evidence on them.
+
+    Sources that show fewer than two people are left out.
+
+    Args:
+        images: Columns label, path, is_synthetic, species, source.
+        extractor: Extracts features of images.
+        differential: Compares both photos of a pair, if there is one.
+    """
+    sources = []
+    for _, photos in images[~images["is_synthetic"]].groupby("source"):
+        sizes = photos["label"].value_counts()
+        if len(sizes) < 2:
+            continue
+        drawn = {
+            "same": _draw(photos, "same") if sizes.max() > 1 else None,
+            "different": _draw(photos, "different"),
+        }
+        evidence = {
+            kind: Evidence(*np.zeros((3, 0)))
+            if pairs is None
+            else Evidence.of(extract_pairs(extractor, differential, pairs)[0])
+            for kind, pairs in drawn.items()
+        }
+        sources.append(GenuinePairs(evidence["same"], evidence["different"]))
+    return sources
+
+
+def _draw(photos: pd.DataFrame, kind: str) -> pd.DataFrame:
+    fractions = {each: float(each == kind) for each in KINDS}
+    return make_pairs(photos, PairConfig(GENUINE_PAIRS, **fractions))
+
+
+def _cross_fitted(
+    fuser: Fuser, evidence: Evidence, kind: np.ndarray, groups: list[np.ndarray], folds: int
+) -> np.ndarray:
+    """Scores the pairs by fusers that were fitted without their people, each guarded as `fuser`."""
+    crossed = cross_fit(fuser.name, evidence, kind, *groups, folds=folds)
+    if isinstance(fuser, NonLinearLLR):
+        guarded = [replace(each, rho=fuser.rho) for each in crossed.fusers]  # type: ignore[type-var]
+        crossed = replace(crossed, fusers=guarded)
+    return crossed.score(evidence)
 
 
 def _fitted(run: RunDir, mark: str, branches: dict[str, Any]) -> dict[str, Any] | None:

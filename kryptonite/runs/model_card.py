@@ -49,7 +49,7 @@ def model_card(
             f"crop {detector.spec.template.name}",
             f"- Differential detector: {_differential(metrics['stages'])}",
             f"- Fusion: `{config.fusion.name}`, threshold {validation['threshold']:.4f} "
-            "(validation EER)",
+            f"(FMR {config.fusion.fmr:.2%} on genuine validation photos)",
             f"- Data: split hash `{metrics['split_hash'][:12]}`, {failures['train']['images']} "
             f"training and {failures['val']['images']} validation images; no face found in "
             f"{failures['train']['failure_to_acquire']} and "

@@ -41,6 +41,17 @@ def test_fuser_never_raises_score_when_an_image_looks_more_synthetic(name, simil
     assert worse <= plain + 1e-5
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", ["llr", "calibrated_sum"])
+def test_fuser_keeps_the_order_of_similarities_when_the_detectors_are_uninformative(name, seed):
+    pairs = draw(count=2000, seed=seed)
+    generator = np.random.default_rng(seed)
+    noise = Evidence(pairs.similarity, *generator.normal(0, 2, (3, len(pairs.kind))))
+    # The similarity must say nothing of forgeries here, or it would be evidence on its own.
+    scores = fit_fuser(name, noise, pairs.kind).combine(noise)
+    assert (np.diff(scores[np.argsort(noise.similarity)]) >= 0).all()
+
+
 def test_nonlinear_llr_computes_its_formula():
     fuser = NonLinearLLR(
         10.0,

@@ -1,0 +1,93 @@
+"""The guard: what the spoof evidence may cost genuine pairs, and thresholds at an FMR."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import FUSERS, RHO_GRID, NonLinearLLR, RecognitionAlone, fit_fuser
+from kryptonite.fusion.guard import GenuinePairs, guard, threshold_at_fmr
+from tests.fusion.population import draw
+
+FMR = 0.01
+
+
+def genuine(count=4000, seed=0, log_odds=-2.0):
+    """Pairs of bona fide photos whose log-odds have the given mean."""
+    generator = np.random.default_rng(seed)
+
+    def pairs(similarity):
+        odds = generator.normal(log_odds, 1.5, (2, count))
+        return Evidence(generator.normal(similarity, 0.12, count), *odds)
+
+    return GenuinePairs(pairs(0.6), pairs(0.1))
+
+
+def fitted(name="llr"):
+    pairs = draw(seed=1)
+    return fit_fuser(name, pairs.evidence, pairs.kind)
+
+
+@pytest.mark.parametrize("count", [1, 10, 999, 1000])
+@pytest.mark.parametrize("fmr", [0.0, 0.001, 0.1, 1.0])
+def test_threshold_at_fmr_is_the_lowest_that_keeps_to_it(count, fmr):
+    similarity = np.random.default_rng(count).normal(size=count).clip(-1, 1)
+    blank = np.zeros(count)
+    source = GenuinePairs(Evidence(*np.zeros((3, 0))), Evidence(similarity, blank, blank))
+    scores = RecognitionAlone().score(source.non_mated)
+    threshold = threshold_at_fmr(RecognitionAlone(), [source], fmr)
+    assert (scores >= threshold).mean() <= fmr
+    # Every lower score as threshold accepts too many.
+    lower = scores[scores < threshold]
+    assert all((scores >= each).mean() > fmr for each in lower[-3:]) and np.isfinite(threshold)
+
+
+def test_threshold_at_fmr_holds_in_the_source_with_most_false_matches():
+    easy, hard = genuine(seed=1), genuine(seed=2)
+    hard = replace(hard, non_mated=replace(hard.non_mated, similarity=hard.mated.similarity - 0.3))
+    alone = RecognitionAlone()
+    both = threshold_at_fmr(alone, [easy, hard], FMR)
+    assert both == threshold_at_fmr(alone, [hard], FMR) > threshold_at_fmr(alone, [easy], FMR)
+
+
+@pytest.mark.parametrize("cost", [0.005, 0.02, 0.1])
+def test_guard_keeps_every_source_to_the_cost_with_the_largest_weight_that_does(cost):
+    sources = [genuine(seed=1), genuine(seed=2, log_odds=0.0)]
+    fuser = replace(fitted(), rho=0.99)
+    chosen = guard(fuser, sources, FMR, cost)
+
+    def costs(candidate):
+        threshold = threshold_at_fmr(candidate, sources, FMR)
+        plain = threshold_at_fmr(RecognitionAlone(), sources, FMR)
+        return max(
+            source.fnmr(candidate, threshold) - source.fnmr(RecognitionAlone(), plain)
+            for source in sources
+        )
+
+    assert costs(chosen) <= cost < costs(fuser)
+    assert replace(chosen, rho=fuser.rho) == fuser
+    higher = [rho for rho in RHO_GRID if rho > chosen.rho]
+    assert costs(replace(fuser, rho=higher[0])) > cost
+
+
+def test_guard_does_not_raise_the_weight():
+    fuser = replace(fitted(), rho=0.01)
+    assert guard(fuser, [genuine()], FMR, 1.0) == fuser
+
+
+def test_guard_takes_the_smallest_weight_when_none_keeps_to_the_cost():
+    alarmed = genuine(log_odds=30.0)
+    chosen = guard(fitted(), [alarmed], FMR, 0.0)
+    assert isinstance(chosen, NonLinearLLR) and chosen.rho == min(RHO_GRID)
+
+
+@pytest.mark.parametrize("name", sorted(set(FUSERS) - {"llr"}))
+def test_guard_leaves_fusions_without_a_weight_as_they_are(name):
+    fuser = fitted(name)
+    assert guard(fuser, [genuine(log_odds=5.0)], FMR, 0.0) is fuser
+
+
+def test_genuine_pairs_refuse_nothing_when_there_are_no_mated_pairs():
+    source = GenuinePairs(Evidence(*np.zeros((3, 0))), genuine().non_mated)
+    assert source.fnmr(RecognitionAlone(), 2.0) == 0.0
