@@ -1,161 +1,44 @@
 """Does a run hold outside its home data? Genuine photos of several sources, several forgeries.
 
 python -m benchmarks.transfer RUN OUT --source NAME=DATA_ROOT [--source …] [--autoencoder FOLDER]
+    [--mesh FILE]
 
 For example `--source home=DATA --source wild=WILD --source demo=runs/demo/data-root`. Of every
-source up to PEOPLE people with at least two genuine photos are drawn by seed, of its validation
-split where it has one; their photos and one forgery of each kind of every photo are written to OUT
-alike, as JPEG of one quality. A data set's own `k_` images count as one more kind. Pairs: two
-genuine photos of a person, of two people, and a genuine photo with a forgery of *another* photo of
-the same person. Nothing is fitted here; the run is scored as it is.
+source up to 60 people with at least two genuine photos are drawn by seed, of its validation split
+where it has one; their photos and one forgery of each kind of every photo are written to OUT alike,
+as JPEG of one quality. A data set's own `k_` images count as one more kind. Pairs: two genuine
+photos of a person, of two people, and a genuine photo with a forgery of *another* photo of the same
+person. Nothing is fitted here; the run is scored as it is.
 
 Per source and kind: AUC of the detector and its false alarms on the source's genuine photos, EER
 and SPF-EER of recognition alone and of the run's fusion, the gain with a 95% interval from a
-bootstrap over identities on the same people, and what is accepted at the stored threshold. Cells in
-which the fusion is worse than recognition alone beyond its interval are marked; the last line names
-the worst one.
+bootstrap over identities on the same people, and what is accepted at the stored threshold. Whole
+generated faces show nobody, so they have the detector's figures alone. Cells in which the fusion is
+worse than recognition alone beyond its interval are marked; the last line names the worst one.
+
+FOLDER holds a latent-diffusion model's autoencoder, FILE MediaPipe's face mesh (see
+docs/robustness.md); without them the kinds of forgeries that they make are left out.
 """
 
 import argparse
-import io
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from benchmarks.autoencoder import load_round_trip
-from kryptonite.core.errors import DataError, KryptoniteError
+from benchmarks.transfer_photos import add_options, write_sources
+from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.files import atomic_path
-from kryptonite.core.images import read_rgb
-from kryptonite.data.forgery import face_mask, face_swap, resynthesise, self_blend
-from kryptonite.data.layouts import DataConfig, load_images
-from kryptonite.detection.aligner import Aligner, AlignerConfig
-from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.metrics.bootstrap import PairScores, intervals, pair_draws
 from kryptonite.metrics.error_rates import detector_metrics, pair_metrics
+from kryptonite.report.transfer import COLUMNS, summary
 from kryptonite.runs.load import load
+from kryptonite.runs.report import read_transfer
 
-PEOPLE, PHOTOS, NON_MATED = 60, 3, 400
-QUALITY = 92  # of the JPEG that every photo goes through
+NON_MATED = 400
 RESAMPLES = 500
-OWN = "k_"
-
-Forge = Callable[["Photo", "Photo", np.random.Generator], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A genuine photo with a found face.
-
-    Args:
-        label: Whose it is.
-        pixels: RGB uint8 H×W×3.
-        landmarks: float32 5×2 pixels.
-    """
-
-    label: str
-    pixels: np.ndarray
-    landmarks: np.ndarray
-
-
-def forgeries(autoencoder: Path | None) -> dict[str, Forge]:
-    """Lists how forgeries are made: of a photo, of another person's photo, and random draws."""
-    kinds: dict[str, Forge] = {
-        "face_swap": lambda own, other, _: face_swap(
-            other.pixels, other.landmarks, own.pixels, own.landmarks
-        ),
-        "self_blend": lambda own, _, draws: self_blend(
-            own.pixels, own.landmarks, draws, colour=draws.uniform()
-        ),
-        "resynthesis": lambda own, _, draws: resynthesise(own.pixels, own.landmarks, draws),
-    }
-    if autoencoder:
-        round_trip = load_round_trip(autoencoder)
-
-        def inner(own: Photo, _: Photo, draws: np.random.Generator) -> np.ndarray:
-            height, width = own.pixels.shape[:2]
-            mask = face_mask(own.landmarks, height, width, draws.uniform(0.8, 1.1))
-            soft = np.asarray(
-                Image.fromarray(mask)
-                .resize((width // 8, height // 8))
-                .resize((width, height), Image.Resampling.BICUBIC)
-            )
-            share = soft[..., None] / 255
-            return (own.pixels * (1 - share) + round_trip(own.pixels) * share).astype(np.uint8)
-
-        kinds["autoencoder"] = lambda own, *_: round_trip(own.pixels)
-        kinds["autoencoder_inner"] = inner
-    return kinds
-
-
-def genuine_photos(images: pd.DataFrame, aligner: Aligner, seed: int) -> list[Photo]:
-    """Draws people with at least two genuine photos, and some photos of each with a found face."""
-    bona_fide = images[~images["is_synthetic"]]
-    sizes = bona_fide["label"].value_counts().sort_index()
-    people = sizes.index[sizes >= 2].to_numpy()
-    draws = np.random.default_rng(seed)
-    photos = []
-    for label in draws.permutation(people):
-        paths = draws.permutation(bona_fide.loc[bona_fide["label"] == label, "path"])[:PHOTOS]
-        pixels = [read_rgb(path) for path in paths]
-        faces = aligner(pixels)
-        found = [
-            Photo(label, image, points)
-            for image, points, status in zip(pixels, faces.landmarks, faces.status, strict=True)
-            if status != CENTRE_CROP
-        ]
-        if len(found) >= 2:
-            photos += found
-        if len({photo.label for photo in photos}) == PEOPLE:
-            break
-    if len({photo.label for photo in photos}) < 2:
-        raise DataError("a source needs two people with two genuine photos each")
-    return photos
-
-
-def write_source(name: str, root: str, kinds: dict[str, Forge], out: Path) -> pd.DataFrame:
-    """Writes a source's photos and their forgeries; gives a table label, path, kind, number.
-
-    Forgeries of a photo share its number. What an interrupted run wrote is kept.
-    """
-    splits = [load_images(DataConfig(root), split) for split in ("train", "val")]
-    # People that training may have seen are taken only where validation has too few.
-    validation = splits[1]["label"][~splits[1]["is_synthetic"]].value_counts()
-    images = splits[1] if (validation >= 2).sum() >= PEOPLE // 2 else pd.concat(splits)
-    photos = genuine_photos(images, Aligner(AlignerConfig(device="cpu"), []), seed=0)
-    rows = []
-    for number, photo in enumerate(photos):
-        strangers = [other for other in photos if other.label != photo.label]
-        draws = np.random.default_rng([0, number])
-        other = strangers[draws.integers(len(strangers))]
-        makers = {"": lambda own, *_: own.pixels, **kinds}
-        for kind, make in makers.items():
-            path = out / name / f"{kind or 'genuine'}-{number:04d}.jpg"
-            if not path.exists():
-                _write(path, make(photo, other, np.random.default_rng([1, number])))
-            rows.append((photo.label, str(path), kind, number))
-    chosen = {photo.label for photo in photos}
-    own = images[images["is_synthetic"] & images["label"].isin(chosen)]
-    for number, image in enumerate(own.itertuples()):
-        path = out / name / f"{OWN}-{number:04d}.jpg"
-        if not path.exists():
-            _write(path, read_rgb(image.path))
-        rows.append((image.label, str(path), OWN, -1))
-    return pd.DataFrame(rows, columns=["label", "path", "kind", "number"])
-
-
-def _write(path: Path, pixels: np.ndarray) -> None:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(stream.getvalue())
 
 
 def make_pairs(images: pd.DataFrame) -> pd.DataFrame:
@@ -184,21 +67,33 @@ def make_pairs(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure_source(name: str, images: pd.DataFrame, pipeline: Pipeline) -> list[dict]:
-    """Scores a source's pairs; gives one row per kind of forgery."""
+    """Scores a source's pairs; gives one row per kind of forgery, with the columns of transfer.csv.
+
+    A kind that no pair shows gets the detector's figures, and NaN for the others.
+    """
     pairs = make_pairs(images)
     scored, table = pipeline.extract_pairs(pairs)
     evidence = Evidence.of(scored)
-    log_odds = table.features.log_odds[table.rows(images["path"])]
+    paired = images["path"].isin(pairs[["path_a", "path_b"]].to_numpy().ravel()).to_numpy()
+    log_odds = np.empty(len(images), np.float32)
+    log_odds[paired] = table.features.log_odds[table.rows(images["path"][paired])]
+    if not paired.all():
+        further = pipeline.extractor.extract(images["path"][~paired])
+        log_odds[~paired] = further.features.log_odds[further.rows(images["path"][~paired])]
     kind, species = (scored[column].to_numpy() for column in ("kind", "species"))
     systems = {"alone": pipeline.verifiers["none"], "fused": pipeline.verifier}
     scores = {which: verifier.fuser.score(evidence) for which, verifier in systems.items()}
     rows = []
     for forgery in [each for each in images["kind"].unique() if each]:
-        chosen = (kind != "synthetic") | (species == forgery)
+        row = dict.fromkeys(COLUMNS, np.nan)
+        row |= {"source": name, "forgery": forgery, "pairs": int((species == forgery).sum())}
+        rows.append(row)
         shown = images["kind"].isin(["", forgery]).to_numpy()
         detector = detector_metrics(images["kind"].to_numpy()[shown] != "", log_odds[shown])
-        row = {"source": name, "forgery": forgery, "pairs": int((species == forgery).sum())}
         row |= {"auc": detector["auc"], "bpcer": detector["bpcer"]}
+        if not row["pairs"]:
+            continue
+        chosen = (kind != "synthetic") | (species == forgery)
         people = [scored[f"label_{side}"].to_numpy()[chosen] for side in "ab"]
         draws = {}
         for which, verifier in systems.items():
@@ -212,8 +107,8 @@ def measure_source(name: str, images: pd.DataFrame, pipeline: Pipeline) -> list[
         for metric in ("eer", "spf_eer"):
             row[f"{metric}_gain"] = row[f"{metric}_alone"] - row[f"{metric}_fused"]
             difference = draws["alone"][metric] - draws["fused"][metric]
-            row[f"{metric}_interval"] = intervals({metric: difference})[metric]
-        rows.append(row)
+            low, high = intervals({metric: difference})[metric]
+            row |= {f"{metric}_gain_low": low, f"{metric}_gain_high": high}
     return rows
 
 
@@ -225,16 +120,18 @@ HEAD = (
 
 def line(row: dict) -> str:
     """One cell of the table as Markdown."""
-    low, high = row["spf_eer_interval"]
+    cells = [row["source"], row["forgery"], row["pairs"], f"{row['auc']:.2f}"]
+    cells.append(f"{100 * row['bpcer']:.0f}%")
+    if not row["pairs"]:
+        return "| " + " | ".join(map(str, [*cells, *["–"] * 9, ""])) + " |"
+    low, high = row["spf_eer_gain_low"], row["spf_eer_gain_high"]
     rates = [
         f"{100 * row[f'{metric}_{which}']:.1f}%"
         for metric in ("eer", "spf_eer", "fnmr", "iapar")
         for which in ("alone", "fused")
     ]
     gain = f"{100 * row['spf_eer_gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    cells = [row["source"], row["forgery"], row["pairs"], f"{row['auc']:.2f}"]
-    cells += [f"{100 * row['bpcer']:.0f}%", *rates[:4], gain, *rates[4:]]
-    cells.append("**worse**" if high < 0 else "")
+    cells += [*rates[:4], gain, *rates[4:], "**worse**" if high < 0 else ""]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -244,32 +141,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="folder of a finished run")
-    parser.add_argument("out", type=Path, help="folder for photos, forgeries, cache and the table")
-    parser.add_argument("--source", action="append", required=True, metavar="NAME=DATA_ROOT")
-    parser.add_argument("--autoencoder", type=Path, help="folder of taef2_*.safetensors")
+    add_options(parser)
     options = parser.parse_args()
     try:
         pipeline = load(options.run, options.out / "crops", "cpu", "auto")
-        kinds = forgeries(options.autoencoder)
         print(HEAD, "|" + " --- |" * (HEAD.count("|") - 1), sep="\n", flush=True)
         rows = []
-        for source in options.source:
-            name, _, root = source.partition("=")
-            images = write_source(name, root, kinds, options.out / "photos")
+        for name, images in write_sources(options):
             for row in measure_source(name, images, pipeline):
                 rows.append(row)
                 print(line(row), flush=True)
+        target = options.out / "transfer.csv"
+        with atomic_path(target) as temporary:
+            pd.DataFrame(rows, columns=COLUMNS).to_csv(temporary, index=False, float_format="%.6g")
+        print(summary(read_transfer(target)))
     except KryptoniteError as error:
         print(f"transfer.py: {error}", file=sys.stderr)
         return 2
-    table = pd.DataFrame(rows)
-    with atomic_path(options.out / "transfer.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-    worst = table.loc[table["spf_eer_gain"].idxmin()]
-    print(
-        f"worst cell: {worst['source']}, {worst['forgery']}: SPF-EER {worst['spf_eer_alone']:.1%} "
-        f"alone, {worst['spf_eer_fused']:.1%} fused"
-    )
     return 0
 
 

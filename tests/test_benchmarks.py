@@ -1,13 +1,34 @@
-"""Every benchmark imports, and those that are called answer --help."""
+"""Benchmarks import and answer --help; those of transfer measure what they say they do."""
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
+import yaml
+
+from benchmarks import transfer_photos, unseen
+from benchmarks.face_mesh import load_mesh, mesh_swap, shape_distance, warp_mesh
+from benchmarks.transfer import line, measure_source
+from benchmarks.transfer_photos import COLUMNS as PHOTO_COLUMNS
+from benchmarks.transfer_photos import Photo, forgeries, write_sources
+from kryptonite.cli.configuration import read_run_config
+from kryptonite.core.errors import WeightsError
+from kryptonite.data.demo import MARKER
+from kryptonite.liveness.detector import Detector
+from kryptonite.liveness.train import LivenessInputs, train_detector
+from kryptonite.nn.train.job import TrainingJob
+from kryptonite.report.transfer import BETTER, COLUMNS, parse_transfer
+from kryptonite.runs.data import prepare_training_data
+from tests.tiny import write_run
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODULES = sorted(FOLDER.glob("*.py"))
@@ -42,3 +63,301 @@ def test_benchmark_script_fails_with_usage_when_called_without_arguments(path):
     done = subprocess.run([path], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: ")
+
+
+class System:
+    """A verifier that scores by a function of the evidence."""
+
+    def __init__(self, score, threshold):
+        self.fuser, self.threshold = SimpleNamespace(score=score), threshold
+
+
+class SeeingPipeline:
+    """Scores photos by their paths: it tells people apart, and only the fusion sees forgeries."""
+
+    def __init__(self):
+        self.verifiers = {"none": System(lambda evidence: evidence.similarity, 0.5)}
+        self.verifier = System(lambda evidence: evidence.similarity - evidence.log_odds_b, 0.5)
+        self.extractor = SimpleNamespace(extract=self.extract)
+
+    @staticmethod
+    def extract(paths):
+        paths = pd.Index(pd.unique(np.asarray(paths)))
+        log_odds = np.where(paths.str.contains("swap|whole"), 1.0, -1.0)
+        return SimpleNamespace(
+            features=SimpleNamespace(log_odds=log_odds),
+            rows=lambda wanted: np.array([paths.get_loc(path) for path in wanted]),
+        )
+
+    def extract_pairs(self, pairs):
+        table = self.extract(pairs[["path_a", "path_b"]].to_numpy().ravel())
+        log_odds = table.features.log_odds
+        scored = pairs.assign(
+            similarity=(pairs["label_a"] == pairs["label_b"]).astype(float),
+            log_odds_a=log_odds[table.rows(pairs["path_a"])],
+            log_odds_b=log_odds[table.rows(pairs["path_b"])],
+            comparison=0.0,
+        )
+        return scored, table
+
+
+def test_measure_source_writes_what_the_report_reads(tmp_path):
+    people = [str(number) for number in range(6)]
+    rows = [
+        (label, f"{label}/{kind}{number}.jpg", kind, number, "")
+        for label in people
+        for kind in ("", "swap")
+        for number in (0, 1)
+    ]
+    rows.append(("", "whole.jpg", "whole", -1, ""))  # no pair shows it
+    measured = measure_source("demo", pd.DataFrame(rows, columns=PHOTO_COLUMNS), SeeingPipeline())
+    table = pd.DataFrame(measured, columns=COLUMNS)
+    table.to_csv(tmp_path / "transfer.csv", index=False)
+    texts = pd.read_csv(tmp_path / "transfer.csv", dtype=str, keep_default_na=False)
+    swap, whole = parse_transfer(texts, "transfer.csv")
+    assert (swap.source, swap.forgery, swap.pairs, swap.auc, swap.bpcer) == (
+        "demo", "swap", 12, 1, 0,
+    )  # fmt: skip
+    assert (swap.spf_eer_alone, swap.spf_eer_fused, swap.spf_eer_gain) == (0.5, 0, 0.5)
+    assert (swap.iapar_alone, swap.iapar_fused, swap.verdict) == (1, 0, BETTER)
+    assert (whole.pairs, whole.auc, whole.bpcer) == (0, 1, 0)
+    assert {getattr(whole, name) for name in COLUMNS[5:]} == {None}
+    shown = [line(row).count("|") for row in measured]
+    assert shown[0] == shown[1] and "nan" not in line(measured[1])
+
+
+def grid(side=64, step=8):
+    """Points on a grid, a stand-in for a mesh: float64, N×2."""
+    axis = np.arange(step, side - step + 1, step, dtype=np.float64)
+    return np.stack(np.meshgrid(axis, axis), 2).reshape(-1, 2)
+
+
+def smooth_photo(seed, side=64):
+    noise = np.random.default_rng(seed).uniform(0, 255, (side, side, 3))
+    blurred = cv2.GaussianBlur(noise, (0, 0), 4)
+    return ((blurred - blurred.min()) / np.ptp(blurred) * 255).astype(np.uint8)
+
+
+def test_warp_mesh_equals_an_affine_warp_when_the_meshes_differ_by_one():
+    photo, target = smooth_photo(0), grid()
+    turn = cv2.getRotationMatrix2D((32, 32), 12, 0.9)  # from the result to the photo
+    mesh = target @ turn[:, :2].T + turn[:, 2]
+    warped, inside = warp_mesh(photo, mesh, target, 64, 64)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    expected = cv2.warpAffine(photo, turn, (64, 64), flags=flags)
+    assert inside[8:57, 8:57].all() and inside.sum() == 49**2
+    assert np.abs(warped[inside].astype(int) - expected[inside]).max() <= 2
+
+
+def test_mesh_swap_shows_the_donor_inside_and_the_photo_outside():
+    photo, donor, mesh = smooth_photo(1), smooth_photo(2), grid(step=12)
+    swapped = mesh_swap(photo, mesh, donor, mesh, np.random.default_rng(0))
+
+    def likeness(image, area):
+        return np.corrcoef(swapped[area].ravel(), image[area].ravel())[0, 1]
+
+    middle = np.s_[24:40, 24:40]
+    assert likeness(donor, middle) > 0.9 and likeness(photo, middle) < 0.5
+    outside = np.ones((64, 64), bool)
+    outside[12:53, 12:53] = False
+    assert np.array_equal(swapped[outside], photo[outside])
+    same = mesh_swap(photo, mesh, photo, mesh, np.random.default_rng(0))
+    assert np.abs(same.astype(int) - photo).max() <= 3
+
+
+def test_shape_distance_ignores_place_and_size():
+    mesh = grid()
+    assert shape_distance(mesh, 3 * mesh + 50) == pytest.approx(0, abs=1e-9)
+    assert shape_distance(mesh, mesh * [1, 1.2]) > 0.05
+
+
+@pytest.mark.parametrize("content", [None, b"no network"], ids=["missing", "damaged"])
+def test_load_mesh_names_the_file_when_it_is_no_network(tmp_path, content):
+    file = tmp_path / "face_landmark.tflite"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(WeightsError, match="face_landmark.tflite: cannot be read"):
+        load_mesh(file)
+
+
+def test_mesh_swap_takes_the_stranger_in_the_likest_pose(monkeypatch, tmp_path):
+    """Landmarks serve as meshes; the donor is the photo itself, which the forgery must show."""
+    monkeypatch.setattr(transfer_photos, "load_mesh", lambda _: lambda photo, landmarks: landmarks)
+    mesh = grid(step=12)
+    own = Photo("a", "a.jpg", smooth_photo(0), mesh)
+    others = [
+        Photo("b", "b.jpg", smooth_photo(1), mesh * [1, 0.7]),
+        Photo("c", "c.jpg", smooth_photo(2), mesh * 0.9),
+    ]
+    make = forgeries(None, tmp_path / "mesh.tflite")["mesh_swap"]
+    forged = make(own, others, np.random.default_rng(0))
+    assert np.array_equal(forged[:8], others[1].pixels[:8])
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few photos of few people, and few generated faces."""
+    for name, number in {"PEOPLE": 6, "PHOTOS": 2, "GENERATED": 3}.items():
+        monkeypatch.setattr(transfer_photos, name, number)
+
+
+def options(out, **sources):
+    return SimpleNamespace(out=out, source=list(sources.items()), autoencoder=None, mesh=None)
+
+
+def test_write_sources_adds_generated_faces_except_to_the_demo(folders, tmp_path, few, capsys):
+    shutil.copytree(folders / "data", tmp_path / "demo/data")
+    (tmp_path / "demo" / MARKER).touch()
+    chosen = options(tmp_path / "out", home=str(folders), demo=str(tmp_path / "demo"))
+    tables = dict(write_sources(chosen))
+    home, demo = tables["home"], tables["demo"]
+    assert set(home["kind"]) - set(demo["kind"]) == {"generated"}
+    assert (home["kind"] == "generated").sum() == 3
+    assert all(Path(path).exists() for path in home["path"])
+    forged = home[home["kind"] == "self_blend"]
+    genuine = home[home["kind"] == ""].set_index("number")["origin"]
+    assert (genuine[forged["number"]].to_numpy() == forged["origin"].to_numpy()).all()
+    assert capsys.readouterr().err.splitlines() == [
+        "left out: autoencoder, autoencoder_inner (--autoencoder); mesh_swap (--mesh)"
+    ]
+
+
+def test_write_sources_says_so_when_the_generator_is_missing(
+    folders, tmp_path, few, capsys, monkeypatch
+):
+    def missing(*_, **__):
+        raise WeightsError("not installed")
+
+    monkeypatch.setattr(transfer_photos, "generate_faces", missing)
+    ((_, home),) = write_sources(options(tmp_path / "out", home=str(folders)))
+    assert "generated" not in set(home["kind"])
+    assert "generated (the package gan-face-generate)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def probe_run(folders, people, tmp_path, save):
+    """A finished run: its probe is trained, on 16 people and on mirrored genuine photos of 8."""
+    run, wild = write_run(tmp_path / "run"), tmp_path / "wild"
+    for person, photos in enumerate(people[:8]):
+        for number in (0, 1):
+            save(wild / f"data/train/{person:08d}/{number}.jpg", photos[number, :, ::-1])
+    tiny = {
+        "backbone": {"name": "test_efficientnet", "weights": "scratch"},
+        "template": {"size": 32},
+    }
+    config = {
+        "run": str(run),
+        "cache": str(tmp_path / "cache"),
+        "aligner": {"device": "cpu"},
+        "data": {"root": str(folders), "genuine": [str(wild)], "val_fraction": 0.5},
+        "recognition": tiny,
+        "comparison": {"pairs": 0},
+        "liveness": {
+            "backbone": {"name": "test_vit", "weights": "scratch"},
+            "template": {"size": 32, "margin": 0.0},
+            "forgery_kinds": ["self_blend", "resynthesis"],
+            "probe": {"passes": 1, "alarms": 0.2},
+            "fit": {"workers": 0, "accelerator": "cpu"},
+        },
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    config = read_run_config(run / "config.yaml")
+    data = prepare_training_data(config)
+    inputs = LivenessInputs.select(
+        config.liveness, data.with_genuine("train"), data.with_genuine("val")
+    )
+    mark = inputs.fingerprint(config.liveness, data.cache.aligner.search_settings)
+    read = data.reader(config.liveness.template)
+    detector, _ = train_detector(
+        config.liveness, inputs, TrainingJob(read, run / "liveness/training", mark)
+    )
+    detector.save(run / "liveness")
+    return run
+
+
+def call_unseen(monkeypatch, run, out, **sources):
+    words = [word for name, root in sources.items() for word in ("--source", f"{name}={root}")]
+    monkeypatch.setattr(sys, "argv", ["unseen.py", str(run), str(out), *words])
+    monkeypatch.setattr(unseen, "configure_process", lambda: None)
+    return unseen.main()
+
+
+def test_unseen_fits_without_each_kind_and_source(
+    probe_run, folders, tmp_path, few, monkeypatch, capsys
+):
+    out, fitted = tmp_path / "out", []
+    original = unseen.fit_probe
+
+    def fit(config, network, views, val):
+        probe = original(config, network, views, val)
+        fitted.append((probe, views, val))
+        return probe
+
+    monkeypatch.setattr(unseen, "fit_probe", fit)
+    sources = {"home": folders, "other": tmp_path / "wild"}
+    assert call_unseen(monkeypatch, probe_run, out, **sources) == 0
+
+    # Fitted on everything again, it is the run's own detector.
+    kept = Detector.load(probe_run / "liveness").network.head
+    assert np.allclose(fitted[0][0].head.weight.detach(), kept.weight.detach(), atol=1e-4)
+    assert np.allclose(fitted[0][0].head.bias.detach(), kept.bias.detach(), atol=1e-2)
+
+    table = pd.read_csv(out / "unseen.csv", dtype={"left_out": str})
+    left_out = [
+        "nothing", "kind k_", "kind resynthesis", "kind self_blend", "source home", "source other",
+    ]  # fmt: skip
+    assert sorted(table["left_out"].unique()) == sorted(left_out)
+    for (_, views, val), name in zip(fitted, table["left_out"].unique(), strict=True):
+        what, _, which = name.partition(" ")
+        if what == "kind":
+            assert which not in views.kind and set(val.source) == {0, 1}
+        if what == "source":
+            assert set(views.source) == set(val.source) == {int(which == "home")}
+
+    def held_out(left_out, source):
+        rows = table[(table["left_out"] == left_out) & (table["source"] == source)]
+        return set(rows.loc[rows["held_out"], "forgery"]), set(rows["forgery"])
+
+    always = {"face_swap", "generated"}  # the run's training has neither
+    made = always | {"self_blend", "resynthesis"}
+    assert held_out("nothing", "home") == (always, made | {"k_"})
+    assert held_out("nothing", "other") == (always, made)
+    assert held_out("kind k_", "home") == (always | {"k_"}, made | {"k_"})
+    assert held_out("kind self_blend", "other") == (always | {"self_blend"}, made)
+    assert held_out("source other", "other") == (made, made)
+    assert held_out("source other", "home") == (always, made | {"k_"})
+    assert table["auc"].between(0, 1).all() and table["bpcer"].between(0, 1).all()
+
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 + 2 * 6 + 1
+    assert printed[0] == (
+        "| left out | source | false alarms | face_swap | self_blend | resynthesis | k_ "
+        "| generated |"
+    )
+    worst = table[table["held_out"]]["auc"].min()
+    assert printed[-1].startswith(f"Worst of {table['held_out'].sum()} held-out cells: ")
+    assert f": AUC {worst:.2f}, " in printed[-1]
+
+    # The second time, everything is there already.
+    monkeypatch.setattr(unseen, "encode_images", None)
+    assert call_unseen(monkeypatch, probe_run, out, **sources) == 0
+    assert capsys.readouterr().out.splitlines() == printed
+
+    # Nothing stands in for features that are gone.
+    next((probe_run / "liveness/training").glob("views-*")).unlink()
+    assert call_unseen(monkeypatch, probe_run, out, **sources) == 2
+    assert "missing or damaged" in capsys.readouterr().err
+
+
+def test_unseen_refuses_a_detector_that_is_no_probe(run, folders, tmp_path, monkeypatch, capsys):
+    (run / "config.yaml").write_text("liveness: {}\n")
+    assert call_unseen(monkeypatch, run, tmp_path / "out", home=folders) == 2
+    assert "liveness.probe.passes is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["home", "=root", "home="])
+def test_unseen_refuses_a_source_without_name_or_root(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["unseen.py", "run", str(tmp_path), "--source", source])
+    with pytest.raises(SystemExit):
+        unseen.main()
+    assert "is not NAME=DATA_ROOT" in capsys.readouterr().err

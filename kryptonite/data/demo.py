@@ -28,6 +28,7 @@ _REVISION = 2  # bump when the same configuration produces different files
 LATENT = 100  # length of the generator's input
 TRAINING_FOLDER = Path("data/train")
 TEST_FOLDER = Path("data/test_public/images")
+MARKER = "demo.json"  # the file in the demo's root that tells it from other data
 
 # Finds the five landmarks, 5×2 pixels, of the face in each photo; None where there is no face.
 Locate = Callable[[list[np.ndarray]], list[np.ndarray | None]]
@@ -82,7 +83,7 @@ def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
         raise ConfigError(
             f"withheld: unknown forgery {config.withheld!r}; expected one of {', '.join(FORGERIES)}"
         )
-    marker = root / "demo.json"
+    marker = root / MARKER
     settings = {"config": asdict(config), "fingerprint": fingerprint([_REVISION, asdict(config)])}
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == settings:
         return False
@@ -144,6 +145,14 @@ def load_generator() -> torch.nn.Module:
     return network.eval()
 
 
+def render_faces(network: torch.nn.Module, latents: np.ndarray) -> list[np.ndarray]:
+    """Renders latents, N×100, by `load_generator`'s network: N photos, RGB uint8 SIDE×SIDE×3."""
+    with torch.inference_mode():
+        faces = network(torch.from_numpy(latents.astype(np.float32))[:, :, None, None])
+    pixels = ((faces + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in pixels]
+
+
 Photo = tuple[np.ndarray, np.ndarray]  # RGB uint8 SIDE×SIDE×3, landmarks 5×2
 
 
@@ -160,14 +169,7 @@ class _Studio:
             latents = centre + config.spread * self._generator.standard_normal(
                 (config.photos, LATENT)
             )
-            with torch.inference_mode():
-                faces = self._network(
-                    torch.from_numpy(latents.astype(np.float32))[:, :, None, None]
-                )
-            pixels = ((faces + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-            photos = [
-                cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in pixels
-            ]
+            photos = render_faces(self._network, latents)
             landmarks = self._locate(photos)
             found = [
                 (photo, points)
