@@ -54,8 +54,8 @@ def make_pairs(images: pd.DataFrame) -> pd.DataFrame:
         ]
         forged = images[(images["label"] == label) & (images["kind"] != "")]
         for fake in forged.itertuples():
-            references = own.loc[own["number"] != fake.number, "path"]
-            rows.append((references.iloc[0], fake.path, label, label, "synthetic", fake.kind))
+            for reference in own.loc[own["number"] != fake.number, "path"].head(1):
+                rows.append((reference, fake.path, label, label, "synthetic", fake.kind))
     draws = np.random.default_rng(0)
     labels, paths = genuine["label"].to_numpy(), genuine["path"].to_numpy()
     first, second = draws.integers(0, len(labels), (2, 20 * NON_MATED))

@@ -147,13 +147,16 @@ def _mesh_swaps(file: Path) -> Forge:
 
 
 def genuine_photos(images: pd.DataFrame, aligner: Aligner, seed: int) -> list[Photo]:
-    """Draws people with at least two genuine photos, and some photos of each with a found face."""
+    """Draws people, those with two genuine photos first, and some photos of each with a face.
+
+    People with one photo give no mated pairs, but photos for the detector and non-mated pairs.
+    """
     bona_fide = images[~images["is_synthetic"]]
     sizes = bona_fide["label"].value_counts().sort_index()
-    people = sizes.index[sizes >= 2].to_numpy()
     draws = np.random.default_rng(seed)
-    photos = []
-    for label in draws.permutation(people):
+    people = [draws.permutation(sizes.index[chosen]) for chosen in (sizes >= 2, sizes < 2)]
+    photos: list[Photo] = []
+    for label in np.concatenate(people):
         paths = draws.permutation(bona_fide.loc[bona_fide["label"] == label, "path"])[:PHOTOS]
         pixels = [read_rgb(path) for path in paths]
         faces = aligner(pixels)
@@ -164,11 +167,11 @@ def genuine_photos(images: pd.DataFrame, aligner: Aligner, seed: int) -> list[Ph
             )
             if status != CENTRE_CROP
         ]
-        if len(found) >= 2:
-            photos += found
+        photos += found
         if len({photo.label for photo in photos}) == PEOPLE:
             break
-    if len({photo.label for photo in photos}) < 2:
+    found_of = pd.Series([photo.label for photo in photos]).value_counts()
+    if (found_of >= 2).sum() < 2:
         raise DataError("a source needs two people with two genuine photos each")
     return photos
 
@@ -190,9 +193,9 @@ def write_source(
     """
     name, root = source
     splits = [load_images(DataConfig(root), split) for split in ("train", "val")]
-    # People that training may have seen are taken only where validation has too few.
+    # People that training may have seen are taken only where validation has no pairs.
     validation = splits[1]["label"][~splits[1]["is_synthetic"]].value_counts()
-    images = splits[1] if (validation >= 2).sum() >= PEOPLE // 2 else pd.concat(splits)
+    images = splits[1] if (validation >= 2).sum() >= 2 else pd.concat(splits)
     photos = genuine_photos(images, aligner, seed=0)
     rows = []
     for number, photo in enumerate(photos):

