@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,9 +111,9 @@ def test_train_ends_in_the_same_bytes_when_it_was_killed_and_resumed(folders, tr
     _, _, err = train(folders, run)
     assert err.count("done already") == 4
     assert stamps == {path: path.stat().st_mtime_ns for path in weights.values()}
-    _, _, err = train(folders, run, "--fusion.name", "llr")
+    _, _, err = train(folders, run, "--fusion.name", "multinomial")
     assert err.count("done already") == 3  # all but the fusion
-    assert json.loads((run / "fusion.json").read_text())["chosen"] == "llr"
+    assert json.loads((run / "fusion.json").read_text())["chosen"] == "multinomial"
 
     done = submit(folders, run)
     assert done.returncode == 0, done.stderr
@@ -129,6 +130,34 @@ def test_train_ends_in_the_same_bytes_when_it_was_killed_and_resumed(folders, tr
     assert len(scores) == 4 and scores.idxmin() == 2 and scores[2] == -1000
     after = (run / "submission.csv").read_bytes()
     assert after == (folders / "lenient.csv").read_bytes() != before
+
+
+def test_train_fits_a_probe_on_the_photos_of_several_sources(folders, train):
+    further = folders / "further"
+    skip = shutil.ignore_patterns("k_*", "test_public", "meta.json")
+    shutil.copytree(folders / "data", further / "data", ignore=skip)
+    probe = ["--liveness.backbone.name", "test_vit", "--liveness.probe.passes", "1"]
+    untrained = ["--recognition.fit.epochs", "0", "--comparison.fit.epochs", "0"]
+    run = folders / "run"
+    genuine = ["--data.genuine", json.dumps([str(further)])]
+    status, _, err = train(folders, run, *probe, *untrained, *genuine)
+    assert status == 0, err
+    stage = json.loads((run / "liveness/stage.json").read_text())["metrics"]
+    alone = {
+        split: sum(each["images"] for name, each in failures.items() if name.startswith(split))
+        for failures in [json.loads((run / "metrics.json").read_text())["failures"]]
+        for split in ("train", "val")
+    }
+    # Of every bona fide photo of both sources, one view as it is and one forgery.
+    views = stage["views"]
+    assert views["bona_fide"] == views["self_blend"] > views["k_"] > 0
+    assert views["bona_fide"] + views["k_"] == alone["train"]
+    _, _, err = train(folders, run, *probe, *untrained, *genuine)
+    assert err.count("done already") == 4
+    _, _, err = train(folders, run, *probe, *untrained)
+    assert "liveness: done already" not in err and err.count("done already") == 2
+    done = submit(folders, run)
+    assert done.returncode == 0, done.stderr
 
 
 def test_train_redoes_a_stage_when_its_inputs_have_changed(folders, train):
