@@ -9,7 +9,7 @@ from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import ConfigError, TrainingError
 from kryptonite.liveness import probe_training
 from kryptonite.liveness.config import LivenessConfig, ProbeConfig
-from kryptonite.liveness.detector import Detector
+from kryptonite.liveness.detector import LOG_ODDS, Detector
 from kryptonite.liveness.forgeries import ForgedCrops
 from kryptonite.liveness.probe import Probe
 from kryptonite.liveness.probe_training import (
@@ -20,6 +20,7 @@ from kryptonite.liveness.probe_training import (
 )
 from kryptonite.liveness.train import LivenessInputs, train_detector
 from kryptonite.nn.encoders import build_encoder
+from kryptonite.nn.onnx_export import write_export
 from kryptonite.nn.train.config import AugmentConfig, FitConfig
 from kryptonite.nn.train.datasets import CropDataset
 from kryptonite.nn.train.job import TrainingJob
@@ -258,3 +259,12 @@ def test_train_probe_draws_swaps_within_a_source():
             other = forged._other_identity(row, np.random.default_rng(seed))
             assert images["source"][other] == images["source"][row]
             assert images["identity"][other] != images["identity"][row]
+
+
+def test_write_export_gives_the_probe_as_onnx(trained, tmp_path):
+    trained[0].save(tmp_path)
+    detector = Detector.load(tmp_path, "cpu")
+    write_export(detector, [LOG_ODDS], {})
+    photos = crops(["g1", "k1", "g2"])
+    exported = Detector.load(tmp_path, "cpu", "onnx").log_odds(photos)
+    assert np.allclose(exported, detector.log_odds(photos), atol=1e-3)
