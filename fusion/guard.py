@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kryptonite.fusion.cross import CrossFitted, cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import RHO_GRID, Fuser, NonLinearLLR, RecognitionAlone
 
@@ -47,7 +48,8 @@ def guard(fuser: Fuser, sources: Sequence[GenuinePairs], fmr: float, cost: float
         fuser: Fitted fuser.
         sources: One or more.
         fmr: False match rate of the threshold, 0..1.
-        cost: Largest rise of the FNMR over that of recognition alone at the same FMR, 0..1.
+        cost: Largest rise of the FNMR over that of recognition alone at the same FMR, 0..1; a
+            source may lose one mated pair whatever the cost.
 
     Returns:
         The fuser with the largest ρ of `RHO_GRID`, not above its own, that keeps to the cost in
@@ -57,7 +59,11 @@ def guard(fuser: Fuser, sources: Sequence[GenuinePairs], fmr: float, cost: float
         return fuser
     alone = RecognitionAlone()
     threshold = threshold_at_fmr(alone, sources, fmr)
-    allowed = [source.fnmr(alone, threshold) + cost for source in sources]
+    # A source of few pairs may lose one: a single pair must not decide the weight.
+    allowed = [
+        source.fnmr(alone, threshold) + max(cost, 1 / max(len(source.mated.similarity), 1))
+        for source in sources
+    ]
     candidates = [
         replace(fuser, rho=rho) for rho in sorted(RHO_GRID, reverse=True) if rho <= fuser.rho
     ]
@@ -67,6 +73,31 @@ def guard(fuser: Fuser, sources: Sequence[GenuinePairs], fmr: float, cost: float
         if all(rate <= most for rate, most in zip(rates, allowed, strict=True)):
             return candidate
     return candidates[-1]
+
+
+def cross_fit_as(
+    fuser: Fuser,
+    evidence: Evidence,
+    kind: np.ndarray,
+    identity_a: np.ndarray,
+    identity_b: np.ndarray,
+    folds: int,
+) -> CrossFitted:
+    """Cross-fits a guarded fuser; every fit has the weight of the spoof evidence that it has.
+
+    Args:
+        fuser: What `guard` returned; its stored threshold holds for this weight alone.
+        evidence: As for `fusion.cross.cross_fit`, like all that follow.
+        kind: N kinds.
+        identity_a: N identities.
+        identity_b: N identities.
+        folds: Number of folds.
+    """
+    crossed = cross_fit(fuser.name, evidence, kind, identity_a, identity_b, folds)
+    if not isinstance(fuser, NonLinearLLR):
+        return crossed
+    guarded = [replace(each, rho=fuser.rho) for each in crossed.fusers]  # type: ignore[type-var]
+    return replace(crossed, fusers=guarded)
 
 
 def _lowest(scores: np.ndarray, fmr: float) -> float:

@@ -30,7 +30,8 @@ class Detector(CropModel):
     def log_odds(self, crops: Crops) -> np.ndarray:
         """Scores crops: float32, N, log-odds of 'synthetic'; positive means synthetic.
 
-        The log-odds assume equal priors, as in training.
+        Those of a network trained as a whole assume equal priors, as in training; a probe's are
+        shifted, so that few bona fide validation photos lie above 0.
 
         Raises:
             InputContractError: The crops were made for another model.

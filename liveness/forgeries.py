@@ -56,7 +56,7 @@ class ForgedCrops(Dataset):
             that all crops come from the same.
 
     Raises:
-        DataError: A face swap is wanted, but all bona fide crops show the same person.
+        DataError: A face swap is wanted, but all bona fide crops of a source show the same person.
     """
 
     def __init__(
@@ -71,8 +71,11 @@ class ForgedCrops(Dataset):
         self._bona_fide = np.flatnonzero(~crops.synthetic)
         self._points = template_points(template)
         self._kinds = list(kinds)
-        if "face_swap" in self._kinds and len(np.unique(crops.identity[self._bona_fide])) < 2:
-            raise DataError("face_swap needs genuine photos of two training identities")
+        for each in np.unique(self._source) if "face_swap" in self._kinds else []:
+            if len(np.unique(crops.identity[self._bona_fide_of(each)])) < 2:
+                raise DataError(
+                    "face_swap needs genuine photos of two training identities in every data source"
+                )
 
     def __len__(self) -> int:
         return len(self._crops)
@@ -114,8 +117,11 @@ class ForgedCrops(Dataset):
 
         A swap keeps its hair, pose and background and puts in the face of `row`.
         """
-        near = self._bona_fide[self._source[self._bona_fide] == self._source[row]]
+        near = self._bona_fide_of(self._source[row])
         while True:
             other = int(generator.choice(near))
             if self._crops.identity[other] != self._crops.identity[row]:
                 return other
+
+    def _bona_fide_of(self, source: object) -> np.ndarray:
+        return self._bona_fide[self._source[self._bona_fide] == source]

@@ -31,8 +31,9 @@ class Probe(nn.Module):
         depth = len(encoder.blocks)
         # Further blocks, those between and the last ones, added nothing on withheld forgeries.
         self._blocks = list(range(depth // 4, depth * 5 // 6, 2))
-        tokens = 2 if encoder.has_class_token else 1
-        self.head = nn.Linear(tokens * len(self._blocks) * encoder.embed_dim, kinds)
+        self._class_token = encoder.cls_token is not None
+        parts = (1 + self._class_token) * len(self._blocks)
+        self.head = nn.Linear(parts * encoder.embed_dim, kinds)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Extracts float32, N×F, from normalised images, N×3×S×S.
@@ -44,13 +45,14 @@ class Probe(nn.Module):
             images,
             indices=self._blocks,
             output_fmt="NLC",
-            return_prefix_tokens=True,
+            return_prefix_tokens=self._class_token,
             intermediates_only=True,
             stop_early=True,
         )
         parts = []
-        for patches, prefix in stages:
-            parts += [prefix[:, 0]] if self.encoder.has_class_token else []
+        for stage in stages:
+            patches, prefix = stage if self._class_token else (stage, None)
+            parts += [] if prefix is None else [prefix[:, 0]]
             parts.append(patches.mean(1))
         return torch.cat([normalize(part.float(), dim=1) for part in parts], 1)
 
@@ -62,10 +64,6 @@ class Probe(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the log-odds of 'synthetic', float32, N×1."""
         return self.log_odds(self.features(images))[:, None]
-
-    def get_classifier(self) -> nn.Module:
-        """The layer that is trained, by timm's name for it."""
-        return self.head
 
 
 def rebuild_probe(blueprint: dict[str, Any]) -> Probe:

@@ -7,7 +7,7 @@ interrupted training goes on where it stopped.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,7 @@ from kryptonite.nn.train.datasets import VAL_BATCH, CropDataset, collate
 from kryptonite.nn.train.job import TrainingJob
 
 BONA_FIDE, KNOWN = "bona_fide", "k_"  # kinds of images; forgeries made here have their own names
-# Half of the weight of all views is bona fide; of the rest, the data's own forgeries count half.
-_MASS = {BONA_FIDE: 0.4, KNOWN: 0.4}
+_MASS = {BONA_FIDE: 0.4, KNOWN: 0.4}  # of the weight of all views
 _FORGED = 0.2  # what remains, shared evenly by the kinds made here
 _CHUNK = 1024  # views per file
 
@@ -110,6 +109,8 @@ def train_probe(
 ) -> tuple[Detector, dict[str, Any]]:
     """Encodes views, fits the classifier and sets its offset on the validation images.
 
+    One device does it. In a distributed run every rank does the same, and none waits for another.
+
     Args:
         config: Settings; `probe.passes` is at least 1.
         images: Columns key, identity, is_synthetic, source.
@@ -130,7 +131,9 @@ def train_probe(
     unfitted = Probe(loaded.network, 1).to(device).eval()
     encoder = Encoder(unfitted, spec, device, "bf16" in config.fit.precision)
     views = encode_views(config, images, job, encoder)
-    shown = encode_images(encoder, CropDataset(val_images, job.read), config.fit.workers)
+    # In full precision, as the detector runs: the offset must hold for the log-odds it will give.
+    precise = replace(encoder, bf16=False)
+    shown = encode_images(precise, CropDataset(val_images, job.read), config.fit.workers)
     val = Encoded.of_images(shown, val_images)
     probe = fit_probe(config, loaded.network, views, val)
     blueprint = {"probe": True, "encoder": loaded.blueprint, "kinds": probe.head.out_features}
@@ -184,16 +187,13 @@ def view_weights(kind: np.ndarray, source: np.ndarray) -> np.ndarray:
     Returns:
         N weights with a sum of 1.
     """
-    weights = np.zeros(len(kind))
-    for name in np.unique(kind):
+    weights, names = np.zeros(len(kind)), set(kind)
+    for name in names:
+        mass = _MASS[name] if name in _MASS else _FORGED / len(names - set(_MASS))
         sources = np.unique(source[kind == name])
         for each in sources:
             rows = (kind == name) & (source == each)
-            weights[rows] = (
-                _MASS.get(name, _FORGED / max(1, len(set(kind) - set(_MASS))))
-                / rows.sum()
-                / len(sources)
-            )
+            weights[rows] = mass / len(sources) / rows.sum()
     return weights / weights.sum()
 
 
@@ -216,10 +216,14 @@ def fit_head(
     # Imported here because scoring, which fits nothing, starts a second sooner without it.
     from sklearn.linear_model import LogisticRegression
 
-    centre = features.mean(0, dtype=np.float64).astype(np.float32)
-    spread = np.maximum(features.std(0, dtype=np.float64), 1e-6).astype(np.float32)
+    # In place, with sums in double precision: further copies of the matrix would take gigabytes.
+    scaled = features.astype(np.float32)
+    centre = scaled.mean(0, dtype=np.float64).astype(np.float32)
+    scaled -= centre
+    squares = np.einsum("nf,nf->f", scaled, scaled, dtype=np.float64) / len(scaled)
+    spread = np.maximum(np.sqrt(squares), 1e-6).astype(np.float32)
     spread *= np.sqrt(features.shape[1]).astype(np.float32)  # makes the decay independent of F
-    scaled = (features.astype(np.float32) - centre) / spread
+    scaled /= spread
     model = LogisticRegression(C=1 / (2 * config.decay), max_iter=500)
     model.fit(scaled, kind, sample_weight=weights)
     coefficients, intercepts = model.coef_, model.intercept_

@@ -80,7 +80,8 @@ class LivenessInputs:
 def train_detector(
     config: LivenessConfig, inputs: LivenessInputs, job: TrainingJob
 ) -> tuple[Detector, dict[str, Any]]:
-    """Trains, or resumes, and keeps the weights with the lowest EER on the validation images.
+    """Trains a detector, or resumes: a probe, or a network whose weights with the lowest EER on
+    the validation images are kept.
 
     Args:
         config: Settings.

@@ -52,7 +52,8 @@ class DataConfig:
         pairs: How validation pairs are drawn where no pairs_val.csv freezes them.
         genuine: Further roots, each read as `root` is. Their genuine photos, of other cameras than
             those of `root`, show the detector what is no sign of synthesis, and the fusion what
-            must not be refused; `k_` images in them are not used.
+            must not be refused; `k_` images in them are not used. Both splits of each need photos
+            of two people.
     """
 
     root: str = "."
@@ -98,7 +99,10 @@ def load_images(config: DataConfig, split: str) -> pd.DataFrame:
             warn(f"{tables['val']}: not used, since there is no train.csv beside it")
         images, sides = load_folders(root), None
     if sides is None:
-        side = split_identities(images["label"], config.val_fraction, config.seed)
+        try:
+            side = split_identities(images["label"], config.val_fraction, config.seed)
+        except DataError as error:
+            raise DataError(f"{root}: {error}") from error
         sides = images["label"].map(side)
     images = images.assign(split=sides)
     parts = {side: images[images["split"] == side] for side in tables}
@@ -120,8 +124,8 @@ def load_folders(root: Path | str) -> pd.DataFrame:
     folder = training_folder(root)
     if folder is None:
         raise DataError(
-            f"{root}: neither train.csv nor data/train exists; set --data.root to the folder that "
-            "holds one of them"
+            f"{root}: neither train.csv nor data/train exists; set --data.root, or "
+            "--data.genuine, to folders that hold one of them"
         )
     photos = list_photos(folder)
     if not photos:

@@ -18,6 +18,7 @@ from kryptonite.data.layouts import load_images
 from kryptonite.data.pairs import load_pairs, save_pairs
 from kryptonite.data.table import save_images
 from kryptonite.inference.embed import embed_photos
+from kryptonite.liveness.config import ProbeConfig
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.data import crop_cache
@@ -65,7 +66,8 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
 
     An option that is on in the run is switched off, one that is off is switched on; the title says
     which. Variants that need a trained recognition branch are left out where the run takes its
-    recogniser as it comes (`recognition.fit.epochs: 0`).
+    recogniser as it comes (`recognition.fit.epochs: 0`), and variants of the detector's training
+    where it is a probe.
 
     Args:
         config: The run's configuration.
@@ -78,10 +80,15 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
         now = config.recognition.spoof_weight
         term = Option("spoof-term", "the spoof-aware term", "recognition.spoof_weight")
         found.append(term.toggled(now, SPOOF_WEIGHT))
-    forgeries = Option("forgeries", "forgery augmentation", "liveness.forgeries")
-    found.append(forgeries.toggled(config.liveness.forgeries, FORGERIES))
-    pairing = Option("pairing", "pairing genuine and synthetic", "liveness.paired")
-    found.append(pairing.toggled(config.liveness.paired, True))
+    probe, what = config.liveness.probe, "forgery augmentation"
+    if probe.passes:
+        forgeries = Option("forgeries", what, "liveness.probe.forgeries")
+        found.append(forgeries.toggled(probe.forgeries, ProbeConfig.forgeries))
+    else:
+        forgeries = Option("forgeries", what, "liveness.forgeries")
+        found.append(forgeries.toggled(config.liveness.forgeries, FORGERIES))
+        pairing = Option("pairing", "pairing genuine and synthetic", "liveness.paired")
+        found.append(pairing.toggled(config.liveness.paired, True))
     if config.comparison.pairs:
         found.append(
             Variant("comparison", "without the differential detector", {"comparison.pairs": 0})
@@ -94,6 +101,8 @@ def plan(config: RunConfig, folder: Path) -> list[Variant]:
         found.append(Variant("cleaning", "without cleaning", alter=_uncleaned(root)))
     branches = ["recognition", "liveness", *(["comparison"] if config.comparison.pairs else [])]
     fits = {f"{branch}.fit": getattr(config, branch).fit for branch in branches}
+    if probe.passes:
+        del fits["liveness.fit"]  # a probe has neither epochs nor averages
     fits = {place: fit for place, fit in fits.items() if fit.epochs}
     ema = {f"{place}.ema_decay": 0.0 for place, fit in fits.items() if fit.ema_decay}
     if ema:

@@ -9,9 +9,9 @@ import pandas as pd
 from kryptonite.core.chunks import chunked
 from kryptonite.core.errors import DataError
 from kryptonite.detection.faces import CENTRE_CROP
-from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS
+from kryptonite.fusion.guard import cross_fit_as
 from kryptonite.inference.extractor import FeatureTable
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.report.analysis import ScoredPairs
@@ -98,8 +98,8 @@ def assess(pipeline: Pipeline, run: RunDir, pairs: pd.DataFrame) -> Assessment:
     if seen["val"]:
         folds = run.read_config()["fusion"]["folds"]
         fitted = {
-            name: cross_fit(name, evidence, *groups, folds=folds).score
-            for name in pipeline.verifiers
+            name: cross_fit_as(verifier.fuser, evidence, *groups, folds).score
+            for name, verifier in pipeline.verifiers.items()
         }
     else:
         fitted = {name: verifier.fuser.score for name, verifier in pipeline.verifiers.items()}

@@ -15,7 +15,7 @@ from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import fuser_class
 from kryptonite.metrics.kinds import KINDS
 from kryptonite.nn.train.config import FitConfig
-from kryptonite.nn.weights import BackboneConfig, read_state_dict
+from kryptonite.nn.weights import BackboneConfig, read_weights
 from kryptonite.runs.config import RunConfig
 
 _KIND_NEEDS = {
@@ -30,7 +30,7 @@ def check_config(config: RunConfig) -> None:
 
     Raises:
         ConfigError: A name is unknown, or a device is not there.
-        WeightsError: A weights file cannot be read.
+        WeightsError: A weights file, or a package that holds weights, is missing or damaged.
     """
     fuser_class(config.fusion.name)
     choose_device(config.aligner.device)
@@ -40,8 +40,8 @@ def check_config(config: RunConfig) -> None:
         _check_hardware(name, branch.fit)
         for field in fields(branch):
             part = getattr(branch, field.name)
-            if isinstance(part, BackboneConfig) and part.weights not in ("hub", "pip", "scratch"):
-                read_state_dict(part.weights)
+            if isinstance(part, BackboneConfig) and part.weights not in ("hub", "scratch"):
+                read_weights(part)
 
 
 def _check_hardware(branch: str, fit: FitConfig) -> None:
@@ -112,7 +112,8 @@ def check_images(config: RunConfig, train: pd.DataFrame, val: pd.DataFrame) -> N
             "it needs two people or more"
         )
     both = set(bona_fide["label"]) & set(train.loc[train["is_synthetic"].astype(bool), "label"])
-    if config.liveness.paired and not both:
+    paired = config.liveness.paired and not config.liveness.probe.passes
+    if paired and not both:
         raise DataError(
             f"{root}: liveness cannot be trained: no training identity has both genuine and "
             "synthetic (k_) images; check the labels, or train with liveness.paired false"

@@ -22,6 +22,9 @@ class FusionConfig:
             photos, in the data source where it is highest.
         cost: Largest fraction of mated pairs, 0..1, that `llr` may refuse at that threshold beyond
             those that recognition alone refuses at the same FMR, in any data source.
+
+    Raises:
+        ConfigError: `fmr` or `cost` lies outside 0..1.
     """
 
     name: str = "llr"

@@ -36,8 +36,8 @@ class TrainingData:
             sources are 1, 2, ….
         all_pairs: Frozen validation pairs.
         val_pairs: Those of them whose images are both usable.
-        failures: Per split, the number of images, of unreadable files and of images without a
-            found face.
+        failures: Per split, and per split of each root of `DataConfig.genuine`, the number of
+            images, of unreadable files and of images without a found face.
         split: Hash over who is in which split.
         shared_identities: Identities that are in both splits, sorted; none in a sound split.
         cache: Aligned crops.
@@ -61,7 +61,7 @@ class TrainingData:
             root: The data's root, which the pairs' paths are relative to.
         """
         save_pairs(run.pairs, self.all_pairs, root)
-        images = pd.concat([self.train, self.val])
+        images = pd.concat([self.with_genuine("train"), self.with_genuine("val")])
         with atomic_path(run.images) as temporary:
             images[["key", "label", "split", "is_synthetic", "species"]].to_csv(
                 temporary, index=False
@@ -91,9 +91,11 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
             those that are.
     """
     cache = crop_cache(config)
+    own = {split: load_images(config.data, split) for split in ("train", "val")}
+    further = _load_genuine(config)  # before the hours that aligning may take
     frames, failures = {}, {}
-    for split in ("train", "val"):
-        frames[split], failures[split] = _align(cache, load_images(config.data, split), 0)
+    for split, images in own.items():
+        frames[split], failures[split] = _align(cache, images, 0)
         if frames[split].empty:
             raise DataError(f"{config.data.root}: no readable image in the {split} split")
     val = frames["val"]
@@ -111,19 +113,19 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     pairs = _frozen_pairs(config, val)
     usable = pairs["path_a"].isin(val["path"]) & pairs["path_b"].isin(val["path"])
     check_pairs(config, pairs[usable], val)
-    further = []
-    for source, root in enumerate(config.data.genuine, 1):
-        for split in ("train", "val"):
-            images = load_images(replace(config.data, root=root), split)
-            images = images[~images["is_synthetic"]].reset_index(drop=True)
-            # Equal labels of two roots are different people.
-            images["label"] = f"{source}/" + images["label"].astype(str)
-            aligned, failures[f"{split} of {root}"] = _align(cache, images, source)
-            further.append(aligned)
-    return TrainingData(
+    genuine = [frames["train"].iloc[:0]]
+    for (source, root, split), images in further.items():
+        aligned, failures[f"{split} of {root}"] = _align(cache, images, source)
+        if aligned["label"].nunique() < 2:
+            raise DataError(
+                f"{root}: too few readable genuine photos in the {split} split; a root of "
+                "data.genuine needs those of two people in each"
+            )
+        genuine.append(aligned)
+    data = TrainingData(
         train=frames["train"],
         val=val,
-        genuine=pd.concat(further, ignore_index=True) if further else frames["train"].iloc[:0],
+        genuine=pd.concat(genuine, ignore_index=True),
         all_pairs=pairs,
         val_pairs=pairs[usable].reset_index(drop=True),
         failures=failures,
@@ -131,6 +133,33 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
         shared_identities=shared,
         cache=cache,
     )
+    _warn_of_shared_photos(data)
+    return data
+
+
+def _load_genuine(config: RunConfig) -> dict[tuple[int, str, str], pd.DataFrame]:
+    """Loads the genuine photos of further roots, by number and name of the root and split."""
+    tables = {}
+    for source, root in enumerate(config.data.genuine, 1):
+        for split in ("train", "val"):
+            images = load_images(replace(config.data, root=root), split)
+            images = images[~images["is_synthetic"]].reset_index(drop=True)
+            # Equal labels of two roots are different people.
+            tables[source, root, split] = images.assign(label=f"{source}/" + images["label"])
+    return tables
+
+
+def _warn_of_shared_photos(data: TrainingData) -> None:
+    """Warns of contents that are in both splits, whatever their roots call them."""
+    train, val = data.with_genuine("train"), data.with_genuine("val")
+    shared = train[train["key"].isin(val["key"])]
+    if len(shared):
+        _log.warning(
+            "%d training photos are also validation images (first %s): validation figures will "
+            "flatter the system",
+            len(shared),
+            shared["path"].iloc[0],
+        )
 
 
 def _align(

@@ -1,7 +1,7 @@
 """The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,9 @@ import pandas as pd
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
 from kryptonite.data.pairs import PairConfig, make_pairs
-from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
-from kryptonite.fusion.fusers import FUSERS, REVISION, Fuser, NonLinearLLR, fit_fuser
-from kryptonite.fusion.guard import GenuinePairs, guard, threshold_at_fmr
+from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
+from kryptonite.fusion.guard import GenuinePairs, cross_fit_as, guard, threshold_at_fmr
 from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
 from kryptonite.inference.evidence import extract_pairs
 from kryptonite.inference.extractor import FeatureExtractor
@@ -85,7 +84,9 @@ def fit_fusions(
         fuser = guard(fitted, sources, config.fusion.fmr, config.fusion.cost)
         verifiers[name] = Verifier(fuser, threshold_at_fmr(fuser, sources, config.fusion.fmr))
     scores = {
-        name: _cross_fitted(verifier.fuser, evidence, kind, groups, config.fusion.folds)
+        name: cross_fit_as(verifier.fuser, evidence, kind, *groups, config.fusion.folds).score(
+            evidence
+        )
         for name, verifier in verifiers.items()
     }
     origin = {FINGERPRINT: mark, BRANCHES: branches}
@@ -128,46 +129,26 @@ def _genuine_pairs(
 ) -> list[GenuinePairs]:
     """Draws pairs of each source's genuine photos and computes the evidence on them.
 
-    Sources that show fewer than two people are left out.
-
     Args:
-        images: Columns label, path, is_synthetic, species, source.
+        images: Columns label, path, is_synthetic, species, source; two people or more per source.
         extractor: Extracts features of images.
         differential: Compares both photos of a pair, if there is one.
     """
     sources = []
     for _, photos in images[~images["is_synthetic"]].groupby("source"):
-        sizes = photos["label"].value_counts()
-        if len(sizes) < 2:
-            continue
-        drawn = {
-            "same": _draw(photos, "same") if sizes.max() > 1 else None,
-            "different": _draw(photos, "different"),
-        }
-        evidence = {
-            kind: Evidence(*np.zeros((3, 0)))
-            if pairs is None
-            else Evidence.of(extract_pairs(extractor, differential, pairs)[0])
-            for kind, pairs in drawn.items()
-        }
-        sources.append(GenuinePairs(evidence["same"], evidence["different"]))
+        twice = photos["label"].duplicated().any()
+        kinds = ["same", "different"] if twice else ["different"]
+        # Together, so that no photo is extracted for both kinds.
+        drawn = pd.concat([_draw(photos, kind) for kind in kinds], ignore_index=True)
+        pairs, _ = extract_pairs(extractor, differential, drawn)
+        evidence, mated = Evidence.of(pairs), (pairs["kind"] == "same").to_numpy()
+        sources.append(GenuinePairs(evidence.rows(mated), evidence.rows(~mated)))
     return sources
 
 
 def _draw(photos: pd.DataFrame, kind: str) -> pd.DataFrame:
     fractions = {each: float(each == kind) for each in KINDS}
     return make_pairs(photos, PairConfig(GENUINE_PAIRS, **fractions))
-
-
-def _cross_fitted(
-    fuser: Fuser, evidence: Evidence, kind: np.ndarray, groups: list[np.ndarray], folds: int
-) -> np.ndarray:
-    """Scores the pairs by fusers that were fitted without their people, each guarded as `fuser`."""
-    crossed = cross_fit(fuser.name, evidence, kind, *groups, folds=folds)
-    if isinstance(fuser, NonLinearLLR):
-        guarded = [replace(each, rho=fuser.rho) for each in crossed.fusers]  # type: ignore[type-var]
-        crossed = replace(crossed, fusers=guarded)
-    return crossed.score(evidence)
 
 
 def _fitted(run: RunDir, mark: str, branches: dict[str, Any]) -> dict[str, Any] | None:

@@ -49,11 +49,12 @@ def model_card(
             f"crop {detector.spec.template.name}",
             f"- Differential detector: {_differential(metrics['stages'])}",
             f"- Fusion: `{config.fusion.name}`, threshold {validation['threshold']:.4f} "
-            f"(FMR {config.fusion.fmr:.2%} on genuine validation photos)",
+            f"(FMR {100 * config.fusion.fmr:g}% on genuine validation photos)",
             f"- Data: split hash `{metrics['split_hash'][:12]}`, {failures['train']['images']} "
             f"training and {failures['val']['images']} validation images; no face found in "
             f"{failures['train']['failure_to_acquire']} and "
             f"{failures['val']['failure_to_acquire']} of them",
+            *_genuine(config.data.genuine, failures),
             *_shared(metrics.get("shared_identities", 0)),
             f"- Seeds: pairs {config.data.pairs.seed}, recognition {config.recognition.seed}, "
             f"liveness {config.liveness.seed}",
@@ -63,8 +64,8 @@ def model_card(
             "",
             f"95% intervals from {config.fusion.resamples} bootstrap resamples over identities; "
             "fusion cross-fitted over identities.",
-            "The detector's checkpoint was chosen on these identities too, so the fused figures "
-            "are somewhat optimistic.",
+            "The branches' checkpoints, the offset of a probe and the threshold were chosen on "
+            "these identities too, so the fused figures are somewhat optimistic.",
             "",
             "| system | EER (challenge) | SV-EER | SPF-EER | SASV-EER |",
             "| --- | --- | --- | --- | --- |",
@@ -78,6 +79,19 @@ def model_card(
             "",
         ]
     )
+
+
+def _genuine(roots: list[str], failures: dict[str, dict[str, int]]) -> list[str]:
+    if not roots:
+        return []
+    train, val = (
+        sum(failures[f"{split} of {root}"]["images"] for root in set(roots))
+        for split in ("train", "val")
+    )
+    return [
+        f"- Further genuine photos, of {len(roots)} other sources: {train} for training and {val} "
+        "for validation"
+    ]
 
 
 def _shared(identities: int) -> list[str]:

@@ -131,7 +131,8 @@ def provenance(
 def _describe(branch: Path) -> str:
     kept = json.loads((branch / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     template = kept["input"]["template"]
+    network = kept["network"].get("encoder", kept["network"])  # of a probe, or the network itself
     return (
-        f"{kept['network']['name']}, crop {template['size']} px with margin "
+        f"{network['name']}, crop {template['size']} px with margin "
         f"{template['margin']:g}; {kept['source']}"
     )

@@ -116,6 +116,13 @@ def test_loaders_name_what_is_missing(folders, tmp_path_factory):
         load_test_pairs(tmp_path_factory.mktemp("empty"))
 
 
+def test_load_images_names_the_root_when_one_person_cannot_be_split(folders):
+    for folder in sorted((folders / "data/train/images").iterdir())[1:]:
+        shutil.rmtree(folder)
+    with pytest.raises(DataError, match=f"{folders}: a split by identity needs at least two"):
+        load_images(DataConfig(str(folders)), "train")
+
+
 def test_load_test_pairs_agrees_between_layouts_in_any_order(folders):
     by_folder = load_test_pairs(folders)
     assert by_folder["pair_id"].tolist() == [f"{i:08d}" for i in range(4)]

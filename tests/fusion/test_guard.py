@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, RHO_GRID, NonLinearLLR, RecognitionAlone, fit_fuser
-from kryptonite.fusion.guard import GenuinePairs, guard, threshold_at_fmr
+from kryptonite.fusion.guard import GenuinePairs, cross_fit_as, guard, threshold_at_fmr
 from tests.fusion.population import draw
 
 FMR = 0.01
@@ -82,6 +83,17 @@ def test_guard_takes_the_smallest_weight_when_none_keeps_to_the_cost():
     assert isinstance(chosen, NonLinearLLR) and chosen.rho == min(RHO_GRID)
 
 
+def test_cross_fit_as_gives_every_fit_the_weight_that_the_guard_left():
+    pairs = draw(seed=1)
+    people = pairs.identity_a, pairs.identity_b
+    guarded = replace(fitted(), rho=1e-4)
+    crossed = cross_fit_as(guarded, pairs.evidence, pairs.kind, *people, 5)
+    plain = cross_fit("llr", pairs.evidence, pairs.kind, *people, 5)
+    assert crossed.fusers == [replace(each, rho=1e-4) for each in plain.fusers]
+    other = cross_fit_as(fitted("multinomial"), pairs.evidence, pairs.kind, *people, 5)
+    assert other.fusers == cross_fit("multinomial", pairs.evidence, pairs.kind, *people, 5).fusers
+
+
 @pytest.mark.parametrize("name", sorted(set(FUSERS) - {"llr"}))
 def test_guard_leaves_fusions_without_a_weight_as_they_are(name):
     fuser = fitted(name)
@@ -91,3 +103,13 @@ def test_guard_leaves_fusions_without_a_weight_as_they_are(name):
 def test_genuine_pairs_refuse_nothing_when_there_are_no_mated_pairs():
     source = GenuinePairs(Evidence(*np.zeros((3, 0))), genuine().non_mated)
     assert source.fnmr(RecognitionAlone(), 2.0) == 0.0
+
+
+def test_guard_lets_a_single_pair_of_a_small_source_decide_nothing():
+    pairs = genuine(count=2000, log_odds=-8.0)
+    one_alarm = Evidence(np.array([0.7, 0.7]), np.array([-8.0, 9.0]), np.array([-8.0, -8.0]))
+    small = GenuinePairs(one_alarm, pairs.non_mated)
+    fuser = fitted()
+    assert guard(fuser, [pairs, small], FMR, 0.01) == fuser
+    double = replace(one_alarm, log_odds_a=np.array([9.0, 9.0]))
+    assert guard(fuser, [pairs, replace(small, mated=double)], FMR, 0.01).rho < fuser.rho

@@ -1,17 +1,20 @@
 """The probe: features of a frozen encoder, the classifier on them, and its training."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from kryptonite.core.crops import Crops, CropTemplate
-from kryptonite.core.errors import ConfigError, TrainingError
+from kryptonite.core.errors import ConfigError, DataError, TrainingError
 from kryptonite.liveness import probe_training
 from kryptonite.liveness.config import LivenessConfig, ProbeConfig
 from kryptonite.liveness.detector import LOG_ODDS, Detector
 from kryptonite.liveness.forgeries import ForgedCrops
-from kryptonite.liveness.probe import Probe
+from kryptonite.liveness.probe import Probe, rebuild_probe
 from kryptonite.liveness.probe_training import (
     alarm_offset,
     draw_views,
@@ -100,6 +103,22 @@ def test_probe_features_are_unit_class_tokens_and_mean_patches_of_inner_blocks()
     assert torch.allclose(features, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "parts"),
+    [("eva02_tiny_patch14_224", 28, 8), ("vit_wee_patch16_reg1_gap_256", 32, 4)],
+)
+def test_probe_reads_encoders_of_other_families_and_without_class_token(name, side, parts):
+    loaded = build_encoder(BackboneConfig(name, "scratch"), side)
+    probe, images = Probe(loaded.network, 3).eval(), torch.rand(2, 3, side, side)
+    again = rebuild_probe({"encoder": loaded.blueprint, "kinds": 3}).eval()
+    again.load_state_dict(probe.state_dict())
+    with torch.inference_mode():
+        features = probe.features(images)
+        assert torch.allclose(again(images), probe(images), atol=1e-5)
+    norms = features.unflatten(1, (parts, loaded.network.embed_dim)).norm(dim=2)
+    assert torch.allclose(norms, torch.ones(2, parts), atol=1e-5)
+
+
 def test_probe_log_odds_set_all_kinds_of_forgeries_against_bona_fide():
     probe = Probe(build_encoder(TINY, SIDE).network, 3).eval()
     features = torch.randn(5, probe.head.in_features)
@@ -143,6 +162,20 @@ def test_fit_head_finds_the_regularised_optimum(kinds):
     loss.backward()
     assert float((head.weight.grad / torch.from_numpy(scale).float()).abs().max()) < 2e-3
     assert float(head.bias.grad.abs().max()) < 2e-3
+
+
+def test_fit_head_holds_the_features_in_memory_once():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(3000, 300)).astype(np.float16)
+    kind, weights = generator.integers(0, 3, 3000), np.full(3000, 1 / 3000)
+    head = torch.nn.Linear(300, 3)
+    fit_head(head, features[:9], np.arange(9) % 3, weights[:9], ProbeConfig())  # first imports
+    tracemalloc.start()
+    try:
+        fit_head(head, features, kind, weights, ProbeConfig())
+        assert tracemalloc.get_traced_memory()[1] < 6 * features.size  # one copy takes 4 bytes each
+    finally:
+        tracemalloc.stop()
 
 
 def test_alarm_offset_leaves_at_most_the_fraction_above_zero_in_every_source():
@@ -217,6 +250,21 @@ def test_train_probe_continues_where_it_was_interrupted(trained, tmp_path, monke
     assert torch.equal(resumed.network.head.weight, whole.network.head.weight)
 
 
+def test_train_probe_validates_in_full_precision_as_the_detector_runs(tmp_path, monkeypatch):
+    used, original = [], probe_training.Encoder.__call__
+
+    def note(encoder, images):
+        used.append((encoder.bf16, len(images)))
+        return original(encoder, images)
+
+    monkeypatch.setattr(probe_training.Encoder, "__call__", note)
+    fit = FitConfig(workers=0, accelerator="cpu", precision="bf16-mixed")
+    config = replace(settings(), fit=fit)
+    inputs = LivenessInputs.select(config, table(), table("v"))
+    train_detector(config, inputs, TrainingJob(read, tmp_path, "mark"))
+    assert used[-1] == (False, len(inputs.val_images)) and all(bf16 for bf16, _ in used[:-1])
+
+
 def test_train_probe_refuses_features_that_are_not_finite(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Probe, "features", lambda _, images: torch.full((len(images), 4), torch.nan)
@@ -259,6 +307,16 @@ def test_train_probe_draws_swaps_within_a_source():
             other = forged._other_identity(row, np.random.default_rng(seed))
             assert images["source"][other] == images["source"][row]
             assert images["identity"][other] != images["identity"][row]
+
+
+def test_forged_crops_refuse_swaps_when_a_source_shows_one_person():
+    images = LivenessInputs.select(settings(), table(), table("v")).images
+    source = images["source"].to_numpy().copy()
+    source[np.flatnonzero(source == 1)[0]] = 0
+    arguments = CropDataset(images, read), CropTemplate(SIDE, 0.0)
+    with pytest.raises(DataError, match="two training identities in every data source"):
+        ForgedCrops(*arguments, ["self_blend", "face_swap"], source)
+    ForgedCrops(*arguments, ["self_blend"], source)
 
 
 def test_write_export_gives_the_probe_as_onnx(trained, tmp_path):

@@ -98,6 +98,17 @@ def test_plan_switches_averaging_off_when_it_is_on(config, tmp_path):
     assert found["ema"].changes == {"liveness.fit.ema_decay": 0.0, "comparison.fit.ema_decay": 0.0}
 
 
+def test_plan_changes_what_decides_a_probe_and_nothing_else_of_the_detector(config, tmp_path):
+    config.liveness.probe.passes, config.liveness.fit.soup = 1, 2
+    found = planned(config, tmp_path)
+    assert "pairing" not in found and "soup" not in found
+    assert found["ema"].changes == {"recognition.fit.ema_decay": 0.0}
+    assert found["forgeries"].title.startswith("without ")
+    assert found["forgeries"].changes == {"liveness.probe.forgeries": 0}
+    config.liveness.probe.forgeries = 0
+    assert planned(config, tmp_path)["forgeries"].changes == {"liveness.probe.forgeries": 1}
+
+
 def test_plan_leaves_recognition_alone_when_it_is_not_trained(config, tmp_path):
     config.recognition.fit.epochs = 0
     found = planned(config, tmp_path)

