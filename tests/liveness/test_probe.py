@@ -319,6 +319,7 @@ def test_forged_crops_refuse_swaps_when_a_source_shows_one_person():
     ForgedCrops(*arguments, ["self_blend"], source)
 
 
+@pytest.mark.slow
 def test_write_export_gives_the_probe_as_onnx(trained, tmp_path):
     trained[0].save(tmp_path)
     detector = Detector.load(tmp_path, "cpu")
