@@ -86,6 +86,6 @@ def webp(images: torch.Tensor, lowest_quality: int) -> torch.Tensor:
     pixels = (images.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
     decoded = []
     for crop, quality in zip(pixels, qualities, strict=True):
-        _, coded = cv2.imencode(".webp", crop, [cv2.IMWRITE_WEBP_QUALITY, quality])
-        decoded.append(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+        _, coded = cv2.imencode(".webp", crop[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+        decoded.append(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
     return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(images) / 255

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from kryptonite.nn.train.augment import Augment, down_up
+from kryptonite.nn.train.augment import Augment, down_up, webp
 from kryptonite.nn.train.config import AugmentConfig
 
-OFF = {"colour": 0.0, "blur": 0.0, "noise": 0.0, "rescale": 0.0, "jpeg": 0.0}
+OFF = dict.fromkeys(
+    ["colour", "blur", "noise", "rescale", "jpeg", "jitter", "gamma", "motion", "webp"], 0.0
+)
 
 
 def images(count=16):
@@ -48,3 +50,13 @@ def test_down_up_removes_detail_and_keeps_mean():
     detail = [float((each[..., 1:] - each[..., :-1]).abs().mean()) for each in (picture, out)]
     assert detail[1] < 0.8 * detail[0]
     assert torch.allclose(down_up(picture, 1.0), picture, atol=1e-5)
+
+
+def test_webp_keeps_colours_and_loses_more_at_a_lower_quality():
+    picture = images(4)
+    picture[:, 0] = 0.9  # red, which swapped channels would turn blue
+    picture[:, 2] *= 0.2
+    torch.manual_seed(0)
+    losses = [float((webp(picture, quality) - picture).abs().mean()) for quality in (95, 10)]
+    assert losses[0] < 0.02 and losses[0] < losses[1]
+    assert torch.allclose(webp(picture, 95).mean((2, 3)), picture.mean((2, 3)), atol=0.02)
