@@ -19,7 +19,7 @@ class Detector(CropModel):
     @staticmethod
     def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
         """Builds the network of a blueprint without weights."""
-        if blueprint.get("probe"):
+        if "encoder" in blueprint:
             return rebuild_probe(blueprint)
         return CropModel.rebuild(blueprint)
 

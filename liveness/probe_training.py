@@ -136,7 +136,7 @@ def train_probe(
     shown = encode_images(precise, CropDataset(val_images, job.read), config.fit.workers)
     val = Encoded.of_images(shown, val_images)
     probe = fit_probe(config, loaded.network, views, val)
-    blueprint = {"probe": True, "encoder": loaded.blueprint, "kinds": probe.head.out_features}
+    blueprint = {"encoder": loaded.blueprint, "kinds": probe.head.out_features}
     return Detector(probe, blueprint, spec, loaded.source), {
         "validation_eer": {"best_score": eer(val.kind != BONA_FIDE, score(probe, val.features))},
         "views": {kind: int((views.kind == kind).sum()) for kind in _kinds(config, views)},

@@ -31,3 +31,8 @@ class TrainingError(KryptoniteError):
 
 class MetricError(KryptoniteError):
     """A metric is undefined on these scores, for example because a class is missing."""
+
+
+# What reading a file's JSON or tensors, and building an object of them, raises when the file is
+# missing, damaged or made by hand.
+MALFORMED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)

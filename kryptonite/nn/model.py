@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, InputSpec, to_unit_tensor
 from kryptonite.core.device import choose_device
-from kryptonite.core.errors import ConfigError, WeightsError
+from kryptonite.core.errors import MALFORMED, ConfigError, WeightsError
 from kryptonite.core.files import atomic_path, fingerprint, sha256_file, write_json
 from kryptonite.nn.onnx_runtime import Export
 from kryptonite.nn.weights import load_strict, read_state_dict, rebuild_timm
@@ -168,15 +168,7 @@ class CropModel(ABC):
             kept = json.loads(description.read_text(encoding="utf-8"))
             network = cls.rebuild(kept["network"]) if engine == "torch" else None
             spec, source = InputSpec.from_dict(kept["input"]), kept["source"]
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            AssertionError,
-            RuntimeError,
-        ) as error:
+        except (*MALFORMED, AssertionError) as error:
             raise WeightsError(f"{description}: not a model description ({error})") from error
         if network is not None:
             load_strict(network, read_state_dict(weights), str(weights))

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kryptonite.core.chunks import map_chunks
-from kryptonite.core.errors import DataError, WeightsError
+from kryptonite.core.errors import MALFORMED, DataError, WeightsError
 from kryptonite.core.files import atomic_path, write_json
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.features import (
@@ -234,15 +234,7 @@ class DifferentialDetector(nn.Module):
             networks, _, hidden = state["weight_0"].shape
             detector = cls(channels, len(state["cells_centre"]), networks, hidden)
             detector.load_state_dict(state)
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
+        except (*MALFORMED, SafetensorError) as error:
             raise WeightsError(
                 f"{folder}: holds no differential detector ({DESCRIPTION_FILE}, {WEIGHTS_FILE}: "
                 f"{error}); `python train.py` makes one"

@@ -106,13 +106,18 @@ def test_fit_keeps_initial_weights_when_epochs_are_zero(tmp_path):
     assert result.best_epoch == 0 and float(module.network.weight.detach()) == 0.0
 
 
-def test_fit_ends_as_uninterrupted_training_when_resumed(tmp_path):
-    whole = Line()
-    _fit(whole, tmp_path / "whole")
+def _interrupt(folder):
+    """Trains until the third epoch and stops there."""
     first = Line()
     first.interrupt_at = 2
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        _fit(first, tmp_path / "cut")
+        _fit(first, folder)
+
+
+def test_fit_ends_as_uninterrupted_training_when_resumed(tmp_path):
+    whole = Line()
+    _fit(whole, tmp_path / "whole")
+    _interrupt(tmp_path / "cut")
     second = Line()
     _fit(second, tmp_path / "cut")
     assert second.epochs_trained == 3
@@ -273,10 +278,7 @@ def _cut(path, keep=0.5):
 def test_fit_ends_as_uninterrupted_training_when_a_checkpoint_is_cut(tmp_path, name, keep, caplog):
     whole = Line()
     _fit(whole, tmp_path / "whole")
-    first = Line()
-    first.interrupt_at = 2
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        _fit(first, tmp_path / "cut")
+    _interrupt(tmp_path / "cut")
     _cut(tmp_path / "cut" / name, keep)
     second = Line()
     with caplog.at_level("WARNING"):
