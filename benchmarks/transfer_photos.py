@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks.autoencoder import load_round_trip
 from benchmarks.face_mesh import load_mesh, mesh_swap, shape_distance
 from benchmarks.generated_faces import generate_faces
 from kryptonite.core.errors import DataError, WeightsError
 from kryptonite.core.files import atomic_path
 from kryptonite.core.images import read_rgb
 from kryptonite.data.demo import MARKER
-from kryptonite.data.forgery import face_mask, face_swap, resynthesise, self_blend
+from kryptonite.data.forgery import face_swap, paste_inner_face, resynthesise, self_blend
 from kryptonite.data.layouts import DataConfig, load_images
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.faces import CENTRE_CROP
+from kryptonite.nn.autoencoder import RoundTrip
 
 PEOPLE, PHOTOS, STRANGERS, GENERATED = 60, 3, 8, 60
 QUALITY = 92  # of the JPEG that every photo goes through
@@ -117,18 +117,10 @@ def forgeries(autoencoder: Path | None, mesh: Path | None) -> dict[str, Forge]:
 
 
 def _round_trips(folder: Path) -> dict[str, Forge]:
-    round_trip = load_round_trip(folder)
+    round_trip = RoundTrip.load(folder)
 
     def inner(own: Photo, _: list[Photo], draws: np.random.Generator) -> np.ndarray:
-        height, width = own.pixels.shape[:2]
-        mask = face_mask(own.landmarks, height, width, draws.uniform(0.8, 1.1))
-        soft = np.asarray(
-            Image.fromarray(mask)
-            .resize((width // 8, height // 8))
-            .resize((width, height), Image.Resampling.BICUBIC)
-        )
-        share = soft[..., None] / 255
-        return (own.pixels * (1 - share) + round_trip(own.pixels) * share).astype(np.uint8)
+        return paste_inner_face(own.pixels, own.landmarks, round_trip(own.pixels), draws)
 
     return {"autoencoder": lambda own, *_: round_trip(own.pixels), "autoencoder_inner": inner}
 

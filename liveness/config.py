@@ -1,13 +1,17 @@
 """Settings of the synthetic-image branch."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import ConfigError
 from kryptonite.data.forgery import FORGERIES
+from kryptonite.nn.autoencoder import weight_files
 from kryptonite.nn.train.config import AugmentConfig, FitConfig
 from kryptonite.nn.train.optim import OptimConfig
 from kryptonite.nn.weights import BackboneConfig
+
+AUTOENCODER = "autoencoder"  # the kind of forgery that `autoencoder` adds
 
 
 @dataclass
@@ -57,6 +61,8 @@ class LivenessConfig:
             genuine crop made on the fly.
         forgery_kinds: Kinds of these forgeries, drawn evenly: names from
             `data.forgery.FORGERIES`.
+        autoencoder: Folder with the weights of `nn.autoencoder`; adds the kind `autoencoder`, whose
+            forgeries are round trips of genuine crops. Empty does without.
         head_lr_scale: Learning rate of the new head relative to that of the pretrained layers.
         optim: Optimiser.
         fit: Length, precision, devices.
@@ -75,6 +81,7 @@ class LivenessConfig:
     paired: bool = True
     forgeries: float = 0.0
     forgery_kinds: list[str] = field(default_factory=lambda: ["self_blend"])
+    autoencoder: str = ""
     head_lr_scale: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4))
     fit: FitConfig = field(default_factory=lambda: FitConfig(ema_decay=0.99))
@@ -92,3 +99,13 @@ class LivenessConfig:
                 )
         if not self.forgery_kinds:
             raise ConfigError(f"forgery_kinds: name at least one of {', '.join(FORGERIES)}")
+
+    @property
+    def made_kinds(self) -> list[str]:
+        """Every kind of forgery made on the fly."""
+        return [*self.forgery_kinds, *([AUTOENCODER] if self.autoencoder else [])]
+
+    @property
+    def autoencoder_files(self) -> list[Path]:
+        """The autoencoder's weights; none without one."""
+        return weight_files(Path(self.autoencoder)) if self.autoencoder else []

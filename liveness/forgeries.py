@@ -5,16 +5,18 @@ decides everything random about the forgery, and the sampler draws it from (seed
 process makes the same forgery of it, and so does a resumed run.
 """
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import DataError
-from kryptonite.data.forgery import face_swap, resynthesise, self_blend
+from kryptonite.data.forgery import face_swap, paste_inner_face, resynthesise, self_blend
 from kryptonite.detection.warp import template_points
+from kryptonite.liveness.config import AUTOENCODER, LivenessConfig
+from kryptonite.nn.autoencoder import FACTOR, RoundTrip
 from kryptonite.nn.train.datasets import CropDataset, Sample, channels_first
 
 
@@ -50,27 +52,24 @@ class ForgedCrops(Dataset):
 
     Args:
         crops: The crops, with identities and classes.
-        template: Template the crops were cut by.
-        kinds: Names from `data.forgery.FORGERIES`; each forgery is of one of them, evenly.
+        config: Template of the crops; kinds of forgeries, drawn evenly.
         source: N, the data source of each crop; a face swap takes both photos from one. None means
             that all crops come from the same.
 
     Raises:
         DataError: A face swap is wanted, but all bona fide crops of a source show the same person.
+        WeightsError: The autoencoder's weights cannot be read.
     """
 
     def __init__(
-        self,
-        crops: CropDataset,
-        template: CropTemplate,
-        kinds: Sequence[str],
-        source: np.ndarray | None = None,
+        self, crops: CropDataset, config: LivenessConfig, source: np.ndarray | None = None
     ):
         self._crops = crops
         self._source = np.zeros(len(crops)) if source is None else source
         self._bona_fide = np.flatnonzero(~crops.synthetic)
-        self._points = template_points(template)
-        self._kinds = list(kinds)
+        self._points = template_points(config.template)
+        self._kinds = config.made_kinds
+        self._round_trip = RoundTrip.load(Path(config.autoencoder)) if config.autoencoder else None
         for each in np.unique(self._source) if "face_swap" in self._kinds else []:
             if len(np.unique(crops.identity[self._bona_fide_of(each)])) < 2:
                 raise DataError(
@@ -100,9 +99,24 @@ class ForgedCrops(Dataset):
             return face_swap(target, self._points, crop, self._points)
         if kind == "resynthesis":
             return resynthesise(crop, self._points, generator)
+        if kind == AUTOENCODER:
+            return self._decoded(crop, generator)
         # The tint ranges from slight to plain: only where it is slight must the detector learn the
         # seam and the sharpness.
         return self_blend(crop, self._points, generator, colour=generator.uniform())
+
+    def _decoded(self, crop: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Makes the round trip of a crop, whole or pasted into its inner face.
+
+        A face is seldom cut at the scale at which it was generated, so the scale varies.
+        """
+        side = len(crop)
+        scaled = FACTOR * round(side * generator.uniform(0.67, 1.33) / FACTOR)
+        resized = cv2.resize(crop, (scaled, scaled), interpolation=cv2.INTER_AREA)
+        decoded = cv2.resize(self._round_trip(resized), (side, side), interpolation=cv2.INTER_CUBIC)
+        if generator.random() < 0.5:
+            return decoded
+        return paste_inner_face(crop, self._points, decoded, generator)
 
     def kind(self, draw: Draw) -> str:
         """Tells which kind of forgery a draw gives."""

@@ -174,7 +174,7 @@ def score(probe: Probe, features: np.ndarray) -> np.ndarray:
 def _kinds(config: LivenessConfig, views: Encoded) -> list[str]:
     """Lists the kinds that a classifier tells apart, bona fide first."""
     shown = set(views.kind)
-    return [kind for kind in (BONA_FIDE, KNOWN, *config.forgery_kinds) if kind in shown]
+    return [kind for kind in (BONA_FIDE, KNOWN, *config.made_kinds) if kind in shown]
 
 
 def view_weights(kind: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -300,7 +300,7 @@ def encode_views(
         DataError: There is no encoder, and features are missing or damaged.
     """
     crops, source = CropDataset(images, job.read), images["source"].to_numpy()
-    forged = ForgedCrops(crops, config.template, config.forgery_kinds, source)
+    forged = ForgedCrops(crops, config, source)
     views = draw_views(config, forged, crops.synthetic)
     parts = []
     for number, chunk in enumerate(tqdm(list(chunked(views, _CHUNK)), "encode views")):

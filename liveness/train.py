@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from kryptonite.core.crops import InputSpec
-from kryptonite.core.files import fingerprint
+from kryptonite.core.files import fingerprint, sha256_file
 from kryptonite.liveness.config import LivenessConfig
 from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.forgeries import ForgedCrops
@@ -71,6 +71,7 @@ class LivenessInputs:
                 "config": result_settings(config),
                 "faces": faces,
                 "weights": weights_fingerprint(config.backbone.weights),
+                "autoencoder": [sha256_file(file) for file in config.autoencoder_files],
                 "images": images_fingerprint(self.images),
                 "val_images": images_fingerprint(self.val_images),
             }
@@ -106,7 +107,7 @@ def train_detector(
     result = fit(
         module,
         crop_loaders(
-            ForgedCrops(crops, config.template, config.forgery_kinds),
+            ForgedCrops(crops, config),
             batches,
             CropDataset(inputs.val_images, job.read),
             config.fit.workers,

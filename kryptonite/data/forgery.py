@@ -133,6 +133,26 @@ def self_blend(
     return np.clip(photo * (1 - mask) + copy * mask, 0, 255).astype(np.uint8)
 
 
+def paste_inner_face(
+    photo: np.ndarray, landmarks: np.ndarray, other: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Puts the inner face of another version of a photo into it, with a soft rim.
+
+    Args:
+        photo: RGB uint8, H×W×3; keeps its rim.
+        landmarks: 5×2 pixels, in both.
+        other: RGB uint8, H×W×3.
+        generator: Draws the size of the mask.
+
+    Returns:
+        RGB uint8, H×W×3.
+    """
+    height, width = photo.shape[:2]
+    mask = face_mask(landmarks, height, width, generator.uniform(0.8, 1.1)).astype(np.float32)
+    share = cv2.GaussianBlur(mask / 255, (0, 0), 4 * max(height, width) / _SIDE)[..., None]
+    return (photo * (1 - share) + other * share).round().astype(np.uint8)
+
+
 def resynthesise(
     photo: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:

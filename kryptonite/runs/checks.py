@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import fuser_class
 from kryptonite.metrics.kinds import KINDS
+from kryptonite.nn.autoencoder import RoundTrip
 from kryptonite.nn.train.config import FitConfig
 from kryptonite.nn.weights import BackboneConfig, read_weights
 from kryptonite.runs.config import RunConfig
@@ -42,6 +44,8 @@ def check_config(config: RunConfig) -> None:
             part = getattr(branch, field.name)
             if isinstance(part, BackboneConfig) and part.weights not in ("hub", "scratch"):
                 read_weights(part)
+    if config.liveness.autoencoder:
+        RoundTrip.load(Path(config.liveness.autoencoder))
 
 
 def _check_hardware(branch: str, fit: FitConfig) -> None:

@@ -1,21 +1,24 @@
 """Forgeries made on the fly: their pixels, their class, and that they repeat."""
 
 import itertools
+import shutil
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from kryptonite.core.crops import CropTemplate
-from kryptonite.core.errors import ConfigError, DataError
+from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.data.forgery import FORGERIES, face_mask, self_blend
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
 from kryptonite.liveness.config import LivenessConfig
 from kryptonite.liveness.forgeries import Draw, ForgedCrops, draw_forgeries
 from kryptonite.liveness.sampler import PairedBatches
+from kryptonite.nn.autoencoder import RoundTrip, build_networks, weight_files
 from kryptonite.nn.train.datasets import CropDataset, collate
 
 TEMPLATE = CropTemplate(112, 0.2)
@@ -40,7 +43,11 @@ def dataset(crops, identity=IDENTITY):
 @pytest.fixture
 def forged(crops):
     """Makes the data set of four crops with the given kinds of forgery."""
-    return lambda *kinds: ForgedCrops(dataset(crops), TEMPLATE, kinds)
+    return lambda *kinds, **more: ForgedCrops(dataset(crops), settings(*kinds, **more))
+
+
+def settings(*kinds, **more):
+    return LivenessConfig(template=TEMPLATE, forgery_kinds=list(kinds), **more)
 
 
 def forgery(row, number):
@@ -122,7 +129,7 @@ def test_forged_crops_make_every_kind_wanted(crops, monkeypatch):
 
     def kinds(*wanted):
         made.clear()
-        data = ForgedCrops(dataset(crops), TEMPLATE, wanted)
+        data = ForgedCrops(dataset(crops), settings(*wanted))
         for number in range(1, 31):
             data.forge(forgery(0, number))
         return set(made)
@@ -172,7 +179,7 @@ def test_liveness_config_raises_config_error_when_a_value_is_impossible(settings
 
 def test_forged_crops_raise_data_error_when_a_swap_has_nobody_else(crops):
     with pytest.raises(DataError, match="two training identities"):
-        ForgedCrops(dataset(crops, np.zeros(ROWS, int)), TEMPLATE, ["face_swap"])
+        ForgedCrops(dataset(crops, np.zeros(ROWS, int)), settings("face_swap"))
 
 
 def test_forged_crops_are_the_same_when_worker_processes_read(forged):
@@ -200,3 +207,47 @@ def test_forged_crops_are_the_same_when_worker_processes_read(forged):
         {crop.numpy().tobytes() for crop in epoch[0].crop[1::2]} for epoch in runs[0][:2]
     )
     assert not first & second  # every epoch has forgeries of its own
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    """Weights under which a round trip is far from the identity, but the same every time."""
+    folder = tmp_path_factory.mktemp("autoencoder")
+    torch.manual_seed(0)
+    for file, network in zip(weight_files(folder), build_networks(), strict=True):
+        save_file(network.state_dict(), file)
+    return folder
+
+
+def test_forged_crops_decode_the_whole_crop_or_the_inner_face_when_an_autoencoder_is_given(
+    crops, forged, autoencoder
+):
+    data = forged("self_blend", autoencoder=str(autoencoder))
+    outside = face_mask(template_points(TEMPLATE), 112, 112, 2.0) == 0
+    inside = face_mask(template_points(TEMPLATE), 112, 112, 0.6) > 0
+    draws = [forgery(0, number) for number in range(1, 40)]
+    made = [data.forge(draw) for draw in draws if data.kind(draw) == "autoencoder"]
+    rims = [change(pixels, crops["0"])[outside].mean() for pixels in made]
+    assert {data.kind(draw) for draw in draws} == {"self_blend", "autoencoder"}
+    assert all(change(pixels, crops["0"])[inside].mean() > 5 for pixels in made)
+    assert 0.2 < np.mean([rim < 1 for rim in rims]) < 0.8
+    assert all(rim < 1 or rim > 5 for rim in rims)
+
+
+def test_round_trip_keeps_size_and_content_when_sides_are_odd(autoencoder, crops):
+    round_trip = RoundTrip.load(autoencoder)
+    odd = crops["0"][:101, :83]
+    padded = np.pad(odd, ((0, 3), (0, 5), (0, 0)), mode="edge")
+    assert np.array_equal(round_trip(odd), round_trip(padded)[:101, :83])
+
+
+def test_forged_crops_raise_weights_error_naming_the_file_when_it_is_missing(
+    forged, autoencoder, tmp_path
+):
+    encoder, decoder = weight_files(autoencoder)
+    shutil.copy(encoder, tmp_path)
+    with pytest.raises(WeightsError, match=f"{decoder.name}: no such weights file"):
+        forged("self_blend", autoencoder=str(tmp_path))
+    shutil.copy(encoder, tmp_path / decoder.name)
+    with pytest.raises(WeightsError, match=f"{decoder.name}: does not fit"):
+        forged("self_blend", autoencoder=str(tmp_path))

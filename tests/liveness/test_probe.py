@@ -192,7 +192,7 @@ def test_draw_views_shows_every_image_once_a_pass_and_forges_the_bona_fide_ones(
     config = settings()
     images = LivenessInputs.select(config, table(), table("v")).images
     dataset = CropDataset(images, read)
-    forged = ForgedCrops(dataset, config.template, config.forgery_kinds)
+    forged = ForgedCrops(dataset, config)
     views = draw_views(config, forged, dataset.synthetic)
     plain = [view for view in views if view.draw.forgery_seed is None]
     made = [view for view in views if view.draw.forgery_seed is not None]
@@ -299,9 +299,8 @@ def test_probe_config_refuses_numbers_out_of_range(wrong):
 def test_train_probe_draws_swaps_within_a_source():
     images = LivenessInputs.select(settings(), table(), table("v")).images
     dataset = CropDataset(images, read)
-    forged = ForgedCrops(
-        dataset, CropTemplate(SIDE, 0.0), ["face_swap"], images["source"].to_numpy()
-    )
+    config = settings(forgery_kinds=["face_swap"])
+    forged = ForgedCrops(dataset, config, images["source"].to_numpy())
     for row in np.flatnonzero(~dataset.synthetic):
         for seed in range(5):
             other = forged._other_identity(row, np.random.default_rng(seed))
@@ -313,10 +312,10 @@ def test_forged_crops_refuse_swaps_when_a_source_shows_one_person():
     images = LivenessInputs.select(settings(), table(), table("v")).images
     source = images["source"].to_numpy().copy()
     source[np.flatnonzero(source == 1)[0]] = 0
-    arguments = CropDataset(images, read), CropTemplate(SIDE, 0.0)
+    crops = CropDataset(images, read)
     with pytest.raises(DataError, match="two training identities in every data source"):
-        ForgedCrops(*arguments, ["self_blend", "face_swap"], source)
-    ForgedCrops(*arguments, ["self_blend"], source)
+        ForgedCrops(crops, settings(forgery_kinds=["self_blend", "face_swap"]), source)
+    ForgedCrops(crops, settings(forgery_kinds=["self_blend"]), source)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +182,8 @@ def fit(
 
     Called again with the same fingerprint, training continues after the last complete epoch; the
     checkpoints of another fingerprint are removed first. A soup's mean weights, over all trainings
-    that improved on the initial weights, are kept unless one training alone scores better.
+    that improved on the initial weights, are kept unless they score worse than these trainings do
+    on average; then the best of them is.
 
     Args:
         module: Logs `val_eer` in validation, the same on every rank, as `EERModule` does.
@@ -212,16 +214,15 @@ def fit(
             loaders.train.batch_sampler.seed = seed + number
             pl.seed_everything(seed + number, workers=True, verbose=False)
         trained.append(_trained(module, loaders, config, seed + number, folder / f"{number}"))
-    candidates = [start, *(each for each in trained if each.score < start.score)]
-    if len(candidates) > 2:
-        parts = candidates[1:]
+    parts = [each for each in trained if each.score < start.score]
+    best = min([start, *parts], key=lambda each: (each.score, each.epoch > 0))
+    if len(parts) > 1:
         module.load_state_dict(_mean([each.weights for each in parts]))
         score = _validated(module, loaders.val, config)
-        candidates.append(
-            _Candidate(score, max(each.epoch for each in parts), len(parts), _copied(module))
-        )
-    # Ties go to the initial weights, then to the mean of more trainings, which owes less to chance.
-    best = min(candidates, key=lambda each: (each.score, each.epoch > 0, -each.averaged))
+        # The best part owes some of its score to chance, so the mean need not reach it.
+        if score <= fmean(each.score for each in parts):
+            epoch = max(each.epoch for each in parts)
+            best = _Candidate(score, epoch, len(parts), _copied(module))
     module.load_state_dict(best.weights)
     module.cpu().eval()
     return FitResult(

@@ -238,6 +238,22 @@ def test_fit_keeps_best_part_when_soup_is_worse(tmp_path):
     assert float(module.network.weight.detach()) in parts
 
 
+def test_fit_keeps_soup_when_it_is_worse_than_the_best_part_but_not_than_the_parts_on_average(
+    tmp_path,
+):
+    _soup(Line(), tmp_path / "reference", soup=2)
+    lucky, other = _parts(tmp_path / "reference")
+
+    scores = {0.0: 0.9, lucky: 0.1, other: 0.3, (lucky + other) / 2: 0.15}
+
+    def script(slope):
+        near = [score for known, score in scores.items() if abs(slope - known) < 1e-6]
+        return near[0] if near else 0.5
+
+    result = _soup(Line(script=script), tmp_path / "soup", soup=2)
+    assert (result.averaged, result.best_score) == (2, pytest.approx(0.15))
+
+
 def test_fit_leaves_parts_out_of_soup_when_no_better_than_start(tmp_path):
     module = Line(script=lambda slope: 0.1 + abs(slope))
     result = _soup(module, tmp_path, soup=2)

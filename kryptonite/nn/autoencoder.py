@@ -1,15 +1,17 @@
-"""The tiny autoencoder of a latent-diffusion model, for forgeries that nobody trained on.
+"""The tiny autoencoder of a latent-diffusion model.
 
-Its round trip of a photo looks the same and carries a diffusion decoder's traces.
+Its round trip of a photo looks the same and carries a diffusion decoder's traces, which images that
+were generated through such a decoder carry as well (Rajan et al. 2025, "Aligned datasets improve
+detection of latent diffusion-generated images").
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
+
+from kryptonite.nn.weights import load_strict, read_state_dict
 
 WIDTH, LATENT = 64, 32
 FACTOR = 8  # sides of an image must be divisible by it
@@ -66,29 +68,47 @@ def _decoder() -> nn.Sequential:
     return nn.Sequential(*layers, _Block(), nn.Conv2d(WIDTH, 3, 3, padding=1))
 
 
-def load_round_trip(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads encoder and decoder.
+def build_networks() -> tuple[nn.Sequential, nn.Sequential]:
+    """Builds encoder and decoder with random weights."""
+    return _encoder(), _decoder()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Names the files that `RoundTrip.load` reads: the encoder's, then the decoder's."""
+    return [folder / f"taef2_{part}.safetensors" for part in ("encoder", "decoder")]
+
+
+class RoundTrip:
+    """Encodes and decodes images.
 
     Args:
-        folder: Holds taef2_encoder.safetensors and taef2_decoder.safetensors.
-
-    Returns:
-        Maps an image, RGB uint8 H×W×3, to its round trip, of the same size.
+        encoder: Maps float N×3×H×W in 0..1, sides divisible by `FACTOR`, to latents.
+        decoder: Maps them back.
     """
-    parts = {"encoder": _encoder(), "decoder": _decoder()}
-    for name, network in parts.items():
-        state = load_file(folder / f"taef2_{name}.safetensors")
-        network.load_state_dict({key: tensor.float() for key, tensor in state.items()})
-        network.eval()
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
+        self._encoder, self._decoder = encoder.eval(), decoder.eval()
+
+    @classmethod
+    def load(cls, folder: Path) -> "RoundTrip":
+        """Reads both networks' weights from `weight_files(folder)`.
+
+        Raises:
+            WeightsError: A file is missing, damaged or does not fit.
+        """
+        networks = build_networks()
+        for network, file in zip(networks, weight_files(folder), strict=True):
+            state = {name: tensor.float() for name, tensor in read_state_dict(file).items()}
+            load_strict(network, state, str(file))
+        return cls(*networks)
 
     @torch.inference_mode()
-    def round_trip(image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Gives the round trip of an image, RGB uint8 H×W×3, in the same form."""
         height, width = image.shape[:2]
         pad = ((0, -height % FACTOR), (0, -width % FACTOR), (0, 0))
         padded = np.pad(image, pad, mode="edge")
         tensor = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-        decoded = parts["decoder"](parts["encoder"](tensor)).clamp(0, 1)
+        decoded = self._decoder(self._encoder(tensor)).clamp(0, 1)
         pixels = (decoded[0].permute(1, 2, 0) * 255).round().byte().numpy()
         return pixels[:height, :width]
-
-    return round_trip
