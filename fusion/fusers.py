@@ -16,7 +16,7 @@ from kryptonite.core.errors import ConfigError, MetricError
 from kryptonite.fusion.calibration import Calibration, fit_calibration, fit_llr
 from kryptonite.fusion.evidence import REFUSED, Evidence
 
-REVISION = 6  # bump when a fit on unchanged evidence changes: runs then fit their fusers again
+REVISION = 7  # bump when a fit on unchanged evidence changes: runs then fit their fusers again
 RHO_GRID = (
     *(1e-6, 1e-5, 1e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
     *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
@@ -25,6 +25,33 @@ RHO_GRID = (
 # another, so the usual levels would be too low.
 _LEAST_DEVIANCE = 20.0
 RHO_SLACK = 0.005  # of EER, well below what a validation set can resolve
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What each branch says of N pairs, as natural-log likelihood ratios; above 0 for 'accept'.
+
+    Each part but `recognition` is a term of the LLR that both images are bona fide against that one
+    is a forgery, `bona_fide`. The terms of the detectors are 0 where their log-odds are; what is
+    left, the intercept, belongs to the similarity's term, or to the detector's where the similarity
+    has none.
+
+    Args:
+        recognition: N, the LLR that both images show the same person against different people.
+        detector: N, the term of the synthetic-image detector.
+        similarity: N, the term of the similarity: a forgery keeps only part of the identity.
+        differential_detector: N, the term of the comparison.
+    """
+
+    recognition: np.ndarray
+    detector: np.ndarray
+    similarity: np.ndarray
+    differential_detector: np.ndarray
+
+    @property
+    def bona_fide(self) -> np.ndarray:
+        """LLR that both images are bona fide."""
+        return self.detector + self.similarity + self.differential_detector
 
 
 class Fuser(ABC):
@@ -46,6 +73,20 @@ class Fuser(ABC):
     @abstractmethod
     def combine(self, evidence: Evidence) -> np.ndarray:
         """Gives N scores, float64, higher for 'accept', as if every face had been found."""
+
+    @abstractmethod
+    def forgery(self, evidence: Evidence) -> np.ndarray:
+        """Gives N log-odds of 'a forgery' against 'different people': why a pair is no mated one.
+
+        Infinite where the fusion knows only one of them.
+        """
+
+    def parts(self, evidence: Evidence) -> Parts | None:
+        """Splits the evidence into what each branch says; None where the fusion has no such parts.
+
+        The fusion's own docstring says how its score follows from them.
+        """
+        return None
 
     @classmethod
     def llr(cls, score: np.ndarray) -> np.ndarray | None:
@@ -88,6 +129,9 @@ class RecognitionAlone(_Unfitted):
     def combine(self, evidence: Evidence) -> np.ndarray:
         return evidence.similarity
 
+    def forgery(self, evidence: Evidence) -> np.ndarray:
+        return np.full(evidence.similarity.shape, -np.inf)
+
 
 @dataclass(frozen=True)
 class DetectorAlone(_Unfitted):
@@ -98,10 +142,16 @@ class DetectorAlone(_Unfitted):
     def combine(self, evidence: Evidence) -> np.ndarray:
         return -evidence.max_log_odds
 
+    def forgery(self, evidence: Evidence) -> np.ndarray:
+        return np.full(evidence.similarity.shape, np.inf)
+
 
 @dataclass(frozen=True)
 class _Calibrated(Fuser, ABC):
-    """Base of the fusers that calibrate each branch on its own."""
+    """Base of the fusers that calibrate each branch on its own.
+
+    The bona fide part is the detector's alone, and a pair fails by the lower of both LLRs.
+    """
 
     identity_slope: float
     identity_intercept: float
@@ -121,6 +171,14 @@ class _Calibrated(Fuser, ABC):
             Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity),
             Calibration(self.genuine_slope, self.genuine_intercept)(-evidence.max_log_odds),
         )
+
+    def parts(self, evidence: Evidence) -> Parts:
+        none = np.zeros(evidence.similarity.shape)
+        return Parts(*self.llrs(evidence), similarity=none, differential_detector=none)
+
+    def forgery(self, evidence: Evidence) -> np.ndarray:
+        identity, genuine = self.llrs(evidence)
+        return identity - genuine
 
 
 @dataclass(frozen=True)
@@ -151,7 +209,10 @@ class Gate(_Calibrated):
 
 @dataclass(frozen=True)
 class CalibratedSum(_Calibrated):
-    """Sum of both LLRs: optimal if the branches were independent evidence for one question."""
+    """Sum of both LLRs: optimal if the branches were independent evidence for one question.
+
+    The score is the sum of the parts.
+    """
 
     name: ClassVar[str] = "calibrated_sum"
     llr_offset: ClassVar[float | None] = 0.0
@@ -170,6 +231,8 @@ class NonLinearLLR(Fuser):
     identity, so a middling cosine suggests one; without this term the formula was no better than
     the similarity alone on real validation pairs. The differential detector's score, where there is
     one, is a third feature. ρ minimises the pooled EER of the fitting pairs.
+
+    LLR_id is the part `recognition` and LLR_gen the sum of the others.
     """
 
     identity_slope: float
@@ -204,21 +267,39 @@ class NonLinearLLR(Fuser):
         return candidates[best]
 
     def combine(self, evidence: Evidence) -> np.ndarray:
-        identity = Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity)
-        genuine = (
-            -self.genuine_slope * evidence.max_log_odds
-            + self.genuine_similarity_slope * evidence.similarity
-            + self.genuine_comparison_slope * evidence.comparison
-            + self.genuine_intercept
+        return -np.logaddexp(*self._failures(evidence))
+
+    def forgery(self, evidence: Evidence) -> np.ndarray:
+        different, forged = self._failures(evidence)
+        return forged - different
+
+    def parts(self, evidence: Evidence) -> Parts:
+        detector = -self.genuine_slope * evidence.max_log_odds
+        similarity = self.genuine_similarity_slope * evidence.similarity
+        if self.genuine_similarity_slope:
+            similarity = similarity + self.genuine_intercept
+        else:
+            detector = detector + self.genuine_intercept
+        return Parts(
+            Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity),
+            detector,
+            similarity,
+            self.genuine_comparison_slope * evidence.comparison,
         )
-        return -np.logaddexp(np.log1p(-self.rho) - identity, np.log(self.rho) - genuine)
+
+    def _failures(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds, N each, of 'different people' and of 'a forgery' against a mated pair."""
+        parts = self.parts(evidence)
+        return np.log1p(-self.rho) - parts.recognition, np.log(self.rho) - parts.bona_fide
 
 
 @dataclass(frozen=True)
 class Multinomial(Fuser):
     """Three-class logistic regression; the score is the log-odds of 'same'.
 
-    Its features are the similarity, the larger and the smaller log-odds, and the comparison.
+    Its features are the similarity, the larger and the smaller log-odds, and the comparison. As an
+    LLR the score follows from the parts as that of `llr` does, at ρ = ½; but `recognition`, the LLR
+    of 'same' against 'different', draws on every feature.
     """
 
     coefficients: list[list[float]]
@@ -261,9 +342,26 @@ class Multinomial(Fuser):
         )
 
     def combine(self, evidence: Evidence) -> np.ndarray:
-        scaled = (self._features(evidence) - np.array(self.centre)) / np.array(self.spread)
-        logits = scaled @ np.array(self.coefficients).T + np.array(self.intercepts)
+        logits = self._logits(evidence)
         return logits[:, 1] - np.logaddexp(logits[:, 0], logits[:, 2])
+
+    def forgery(self, evidence: Evidence) -> np.ndarray:
+        logits = self._logits(evidence)
+        return logits[:, 2] - logits[:, 0]
+
+    def parts(self, evidence: Evidence) -> Parts:
+        logits = self._logits(evidence)
+        _, same, synthetic = np.array(self.coefficients) / np.array(self.spread)
+        terms = self._features(evidence) * (same - synthetic)
+        detector, comparison = terms[:, 1] + terms[:, 2], terms[:, 3]
+        bona_fide = logits[:, 1] - logits[:, 2]
+        return Parts(
+            logits[:, 1] - logits[:, 0], detector, bona_fide - detector - comparison, comparison
+        )
+
+    def _logits(self, evidence: Evidence) -> np.ndarray:
+        scaled = (self._features(evidence) - np.array(self.centre)) / np.array(self.spread)
+        return scaled @ np.array(self.coefficients).T + np.array(self.intercepts)
 
 
 FUSERS: dict[str, type[Fuser]] = {

@@ -9,6 +9,10 @@ from kryptonite.fusion.cross import CrossFitted, cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import RHO_GRID, Fuser, NonLinearLLR, RecognitionAlone
 
+FMRS = (0.1, 0.01, 0.001)  # false match rates whose thresholds a run offers by name
+# Fewer false matches do not place a threshold. Exact in floating point: 0.001 × 10,000 is 10.
+_FALSE_MATCHES = 10
+
 
 @dataclass(frozen=True)
 class GenuinePairs:
@@ -37,6 +41,24 @@ def threshold_at_fmr(fuser: Fuser, sources: Sequence[GenuinePairs], fmr: float) 
         fmr: Largest fraction of a source's non-mated pairs, 0..1, that may reach the threshold.
     """
     return max(_lowest(fuser.score(source.non_mated), fmr) for source in sources)
+
+
+def named_thresholds(fuser: Fuser, sources: Sequence[GenuinePairs]) -> dict[str, float]:
+    """Finds the thresholds at the rates of `FMRS` that every source has pairs enough to resolve.
+
+    Args:
+        fuser: Scores pairs.
+        sources: One or more.
+
+    Returns:
+        Thresholds of `threshold_at_fmr` by names such as `fmr=0.001`, from the laxest.
+    """
+    pairs = min(len(source.non_mated.similarity) for source in sources)
+    return {
+        f"fmr={fmr:g}": threshold_at_fmr(fuser, sources, fmr)
+        for fmr in FMRS
+        if fmr * pairs >= _FALSE_MATCHES
+    }
 
 
 def guard(fuser: Fuser, sources: Sequence[GenuinePairs], fmr: float, cost: float) -> Fuser:

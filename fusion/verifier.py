@@ -1,26 +1,48 @@
 """Fitted fusers with their thresholds, and the JSON file that stores them."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kryptonite.core.errors import DataError
+from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.core.files import write_json
 from kryptonite.fusion.fusers import FUSERS, Fuser
+
+STORED = "stored"  # name of the threshold that decides unless another is asked for
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """A fitted fuser and its decision threshold.
+    """A fitted fuser and its decision thresholds.
 
     Args:
         fuser: Scores pairs.
         threshold: Pairs with at least this score are accepted.
+        at_fmr: Further thresholds, by names such as `fmr=0.001`; files of older versions have none.
     """
 
     fuser: Fuser
     threshold: float
+    at_fmr: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Every threshold by name: `stored` first."""
+        return {STORED: self.threshold, **self.at_fmr}
+
+    def named(self, threshold: str) -> float:
+        """Looks a threshold up by name.
+
+        Raises:
+            ConfigError: There is none of this name.
+        """
+        if threshold not in self.thresholds:
+            raise ConfigError(
+                f"unknown threshold {threshold!r}; this run has {', '.join(self.thresholds)}"
+            )
+        return self.thresholds[threshold]
 
 
 def save_verifiers(
@@ -42,6 +64,7 @@ def save_verifiers(
         name: {
             "parameters": asdict(verifier.fuser),  # type: ignore[call-overload]
             "threshold": float(verifier.threshold),
+            "at_fmr": {name: float(value) for name, value in verifier.at_fmr.items()},
         }
         for name, verifier in verifiers.items()
     }
@@ -60,7 +83,11 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         verifiers = {
-            name: Verifier(FUSERS[name](**fuser["parameters"]), float(fuser["threshold"]))
+            name: Verifier(
+                FUSERS[name](**fuser["parameters"]),
+                float(fuser["threshold"]),
+                {rate: float(value) for rate, value in fuser.get("at_fmr", {}).items()},
+            )
             for name, fuser in stored["fusers"].items()
         }
         if stored["chosen"] not in verifiers:

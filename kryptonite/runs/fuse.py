@@ -12,7 +12,13 @@ from kryptonite.core.files import fingerprint, sha256_file, write_json, write_te
 from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
-from kryptonite.fusion.guard import GenuinePairs, cross_fit_as, guard, threshold_at_fmr
+from kryptonite.fusion.guard import (
+    GenuinePairs,
+    cross_fit_as,
+    guard,
+    named_thresholds,
+    threshold_at_fmr,
+)
 from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
 from kryptonite.inference.evidence import extract_pairs
 from kryptonite.inference.extractor import FeatureExtractor
@@ -82,7 +88,8 @@ def fit_fusions(
     for name in FUSERS:
         fitted = fit_fuser(name, evidence, kind)
         fuser = guard(fitted, sources, config.fusion.fmr, config.fusion.cost)
-        verifiers[name] = Verifier(fuser, threshold_at_fmr(fuser, sources, config.fusion.fmr))
+        stored = threshold_at_fmr(fuser, sources, config.fusion.fmr)
+        verifiers[name] = Verifier(fuser, stored, named_thresholds(fuser, sources))
     scores = {
         name: cross_fit_as(verifier.fuser, evidence, kind, *groups, config.fusion.folds).score(
             evidence

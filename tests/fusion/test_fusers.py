@@ -77,6 +77,62 @@ def test_nonlinear_llr_computes_its_formula():
     )
 
 
+def drawn_evidence():
+    """Pairs with all four kinds of evidence."""
+    pairs = draw(400)
+    comparison = np.random.default_rng(5).normal(np.where(pairs.kind == "synthetic", -1.0, 1.0))
+    evidence = Evidence(pairs.similarity, pairs.log_odds_a, pairs.log_odds_b, comparison)
+    return evidence, pairs.kind
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"),
+    [
+        ("llr", lambda fuser, identity, genuine: np.exp([-identity, -genuine]).T @ (
+            1 - fuser.rho, fuser.rho
+        )),
+        ("multinomial", lambda _, identity, genuine: np.exp([-identity, -genuine]).T @ (0.5, 0.5)),
+        ("calibrated_sum", lambda _, identity, genuine: np.exp(-identity - genuine)),
+    ],
+)  # fmt: skip
+def test_parts_give_the_likelihood_ratio_of_the_score(name, joined):
+    evidence, kind = drawn_evidence()
+    fuser = fit_fuser(name, evidence, kind)
+    parts = fuser.parts(evidence)
+    terms = parts.detector + parts.similarity + parts.differential_detector
+    expected = -np.log(joined(fuser, parts.recognition, terms))
+    assert fuser.llr(fuser.combine(evidence)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("slope", [0.0, 4.0])
+def test_parts_of_nonlinear_llr_are_zero_where_a_branch_is_undecided(slope):
+    fuser = NonLinearLLR(10.0, -3.0, 2.0, slope, 3.0, 0.5)
+    undecided = Evidence(*np.zeros((4, 1)))
+    parts = fuser.parts(undecided)
+    assert parts.recognition == [-3] and parts.differential_detector == [0]
+    # The intercept is the similarity's where it has a term, else the detector's.
+    assert (parts.detector, parts.similarity) == (([0], [0.5]) if slope else ([0.5], [0]))
+    moved = fuser.parts(Evidence(np.array([0.25]), np.array([-1]), np.array([-2]), np.array([2])))
+    assert moved.recognition == [-0.5] and moved.differential_detector == [6]
+    assert (moved.detector, moved.similarity) == (([2], [1.5]) if slope else ([2.5], [0]))
+
+
+@pytest.mark.parametrize("name", ["none", "detector"])
+def test_parts_are_none_when_the_fusion_has_one_branch(name):
+    assert FITTED[name].parts(draw(10).evidence) is None
+
+
+@pytest.mark.parametrize("name", [name for name in FUSERS if name not in ("none", "detector")])
+def test_forgery_tells_forgeries_from_different_people(name):
+    pairs = draw(seed=2)
+    refused = pairs.kind != "same"
+    odds = FITTED[name].forgery(pairs.evidence)
+    forged = (pairs.kind == "synthetic")[refused]
+    assert ((odds[refused] > 0) == forged).mean() > 0.9
+    assert (FITTED["none"].forgery(pairs.evidence) < 0).all()
+    assert (FITTED["detector"].forgery(pairs.evidence) > 0).all()
+
+
 def test_nonlinear_llr_stays_finite_when_evidence_is_extreme():
     fuser = NonLinearLLR(50.0, 0.0, 50.0, 50.0, 50.0, 0.0, 0.5)
     odds = np.array([-500.0, 500.0])

@@ -8,7 +8,13 @@ import pytest
 from kryptonite.fusion.cross import cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, RHO_GRID, NonLinearLLR, RecognitionAlone, fit_fuser
-from kryptonite.fusion.guard import GenuinePairs, cross_fit_as, guard, threshold_at_fmr
+from kryptonite.fusion.guard import (
+    GenuinePairs,
+    cross_fit_as,
+    guard,
+    named_thresholds,
+    threshold_at_fmr,
+)
 from tests.fusion.population import draw
 
 FMR = 0.01
@@ -42,6 +48,32 @@ def test_threshold_at_fmr_is_the_lowest_that_keeps_to_it(count, fmr):
     # Every lower score as threshold accepts too many.
     lower = scores[scores < threshold]
     assert all((scores >= each).mean() > fmr for each in lower[-3:]) and np.isfinite(threshold)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "names"),
+    [
+        (99, []),
+        (100, ["fmr=0.1"]),
+        (1000, ["fmr=0.1", "fmr=0.01"]),
+        (10_000, ["fmr=0.1", "fmr=0.01", "fmr=0.001"]),
+    ],
+)
+def test_named_thresholds_are_those_that_the_smallest_source_resolves(pairs, names):
+    generator = np.random.default_rng(pairs)
+    none = Evidence(*np.zeros((3, 0)))
+    sources = [
+        GenuinePairs(none, Evidence(generator.uniform(-1, 1, count), *np.zeros((2, count))))
+        for count in (pairs, 12_000)
+    ]
+    alone = RecognitionAlone()
+    thresholds = named_thresholds(alone, sources)
+    assert list(thresholds) == names
+    for name, threshold in thresholds.items():
+        fmr = float(name.removeprefix("fmr="))
+        assert threshold == threshold_at_fmr(alone, sources, fmr)
+        for source in sources:
+            assert (alone.score(source.non_mated) >= threshold).mean() <= fmr
 
 
 def test_threshold_at_fmr_holds_in_the_source_with_most_false_matches():

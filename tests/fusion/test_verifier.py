@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from kryptonite.core.errors import DataError
+from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, fit_fuser
 from kryptonite.fusion.verifier import Verifier, load_verifiers, save_verifiers
@@ -25,6 +25,25 @@ def test_load_verifiers_gives_same_scores_to_the_bit(name, tmp_path):
     assert np.array_equal(fuser.score(swapped), score)  # the order of images does not matter
 
 
+def test_load_verifiers_offers_the_named_thresholds(tmp_path):
+    alone = fit_fuser("none", draw(100).evidence, draw(100).kind)
+    verifier = Verifier(alone, 0.5, {"fmr=0.1": 0.4, "fmr=0.01": 0.6})
+    save_verifiers(tmp_path / "fusion.json", "none", {"none": verifier})
+    _, loaded = load_verifiers(tmp_path / "fusion.json")
+    assert loaded["none"] == verifier
+    assert verifier.thresholds == {"stored": 0.5, "fmr=0.1": 0.4, "fmr=0.01": 0.6}
+    assert (verifier.named("stored"), verifier.named("fmr=0.01")) == (0.5, 0.6)
+    with pytest.raises(ConfigError, match=r"'fmr=0\.2'; this run has stored, fmr=0\.1"):
+        verifier.named("fmr=0.2")
+
+
+def test_load_verifiers_offers_the_stored_threshold_alone_when_file_is_older(tmp_path):
+    fusers = {"none": {"parameters": {}, "threshold": 0.5}}
+    (tmp_path / "fusion.json").write_text(json.dumps({"chosen": "none", "fusers": fusers}))
+    _, loaded = load_verifiers(tmp_path / "fusion.json")
+    assert loaded["none"].thresholds == {"stored": 0.5}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -32,6 +51,12 @@ def test_load_verifiers_gives_same_scores_to_the_bit(name, tmp_path):
         json.dumps({"chosen": "llr", "fusers": {}}),
         json.dumps({"chosen": "none", "fusers": {"magic": {"parameters": {}, "threshold": 0}}}),
         json.dumps({"chosen": "none", "fusers": {"none": {"parameters": {"x": 1}}}}),
+        json.dumps(
+            {
+                "chosen": "none",
+                "fusers": {"none": {"parameters": {}, "threshold": 0, "at_fmr": [0.1]}},
+            }
+        ),
     ],
 )
 def test_load_verifiers_raises_when_file_is_malformed(content, tmp_path):
