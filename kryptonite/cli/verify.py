@@ -1,7 +1,6 @@
 """`kryptonite verify`."""
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kryptonite.cli.arguments import add_device, add_engine, add_run, command_parser
@@ -19,6 +18,8 @@ _FACES = {
     "found_padded": "face found after padding the photo",
     "centre_crop": "no face found",
 }
+# What `photos` holds too, under the names it has always had.
+_OF_BOTH = ("synthetic_probability", "boxes", "status")
 EXAMPLES = ("a.jpg b.jpg --run runs/demo", "a.jpg b.jpg --run runs/demo --json")
 
 
@@ -38,7 +39,8 @@ def main(arguments: list[str], program: str) -> int:
     pipeline = load(options.run, device=options.device, engine=options.engine)
     answer = pipeline.verify(options.image_a, options.image_b)
     if options.json:
-        print(json.dumps(asdict(answer)))
+        sides = {name: getattr(answer, name) for name in _OF_BOTH}
+        print(json.dumps({**answer.as_dict(), **sides}))
     else:
         print(_in_words(answer, (options.image_a, options.image_b)))
     return 0

@@ -9,6 +9,7 @@ import re
 import stat
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -132,9 +133,20 @@ def read_bytes(path: Path | str) -> bytes:
         ) from error
 
 
-def read_rgb(path: Path | str) -> np.ndarray:
-    """Reads and decodes one image file; see `decode_rgb`."""
-    return decode_rgb(read_bytes(path), str(path))
+def read_rgb(image: Path | str | bytes | BinaryIO) -> np.ndarray:
+    """Reads and decodes one image; see `decode_rgb`.
+
+    Args:
+        image: A file's path, its bytes, or the file itself, open for reading bytes.
+
+    Raises:
+        ImageReadError: It cannot be read or decoded.
+    """
+    if isinstance(image, Path | str):
+        return decode_rgb(read_bytes(image), str(image))
+    if isinstance(image, bytes):
+        return decode_rgb(image, "image")
+    return decode_rgb(image.read(), str(getattr(image, "name", "image")))
 
 
 def shown(name: Path | str) -> str:

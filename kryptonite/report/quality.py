@@ -1,8 +1,9 @@
-"""Measure what makes a photo hard to verify: size, brightness, sharpness and pose of the face."""
+"""What makes a photo hard to verify, as the report groups pairs by it."""
 
-import cv2
 import numpy as np
 import pandas as pd
+
+from kryptonite.core.quality import measure_face
 
 # Fact: its unit, and which extreme is harder to verify.
 FACTS = {
@@ -14,34 +15,25 @@ FACTS = {
 
 
 def quality_facts(crops: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray) -> pd.DataFrame:
-    """Measures faces.
+    """Measures faces; see `core.quality`.
 
     Args:
-        crops: uint8, N×S×S×3, RGB. They must be aligned, so that brightness and sharpness are
-            measured at one scale.
+        crops: uint8, N×S×S×3, RGB, aligned.
         boxes: N×4, x1, y1, x2, y2 in pixels of the photo.
         landmarks: N×5×2 pixels of the photo: left eye, right eye, nose, mouth corners.
 
     Returns:
-        Columns of `FACTS`: `face size`, the side of a square as large as the box, in pixels;
-        `brightness`, the mean grey level, 0..255; `sharpness`, log10 of the Laplacian's variance
-        (Pech-Pacheco et al. 2000); `yaw`, the distance of the nose tip from the midpoint between
-        the eyes, along the eye axis, in eye distances (0: the face looks straight ahead).
+        Columns of `FACTS`, in the units given there.
     """
-    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
-    axis = landmarks[:, 1] - landmarks[:, 0]
-    distance = np.maximum(np.linalg.norm(axis, axis=1), 1e-6)
-    nose = landmarks[:, 2] - landmarks[:, :2].mean(1)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    faces = [measure_face(*each) for each in zip(crops, boxes, landmarks, strict=True)]
     return pd.DataFrame(
         {
-            "face size": np.sqrt(np.maximum(area, 0)),
-            "brightness": np.array([image.mean() for image in grey]),
-            "sharpness": np.log10(
-                [max(cv2.Laplacian(image, cv2.CV_64F).var(), 1e-3) for image in grey]
-            ),
-            "yaw": np.abs((nose * axis).sum(1)) / distance**2,
-        }
+            "face size": [face.face_pixels for face in faces],
+            "brightness": [255 * face.brightness for face in faces],
+            "sharpness": [np.log10(max(face.sharpness, 1e-3)) for face in faces],
+            "yaw": [face.yaw for face in faces],
+        },
+        dtype=np.float64,
     )
 
 

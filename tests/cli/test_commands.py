@@ -38,7 +38,10 @@ def test_verify_prints_every_field_of_the_answer_when_json(system, photos, pipel
     assert main(["verify", *photos, *system, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     expected = pipeline.verify(*photos)
-    assert list(answer) == [field.name for field in fields(Verification)]
+    names = [field.name for field in fields(Verification)]
+    assert list(answer) == [*names, "synthetic_probability", "boxes", "status"]
+    assert answer["code"] == expected.code and answer["parts"].keys() == vars(expected.parts).keys()
+    assert [photo["width"] for photo in answer["photos"]] == [160, 160]
     assert answer["score"] == pytest.approx(expected.score, abs=1e-5)
     assert answer["accepted"] is expected.accepted and answer["status"] == ["found_padded"] * 2
     assert all(0 < each < 1 for each in answer["synthetic_probability"])
@@ -62,7 +65,7 @@ def test_verify_returns_0_when_pair_is_refused(system, photos, tmp_path, save, c
     blank = str(save(tmp_path / "blank.png", np.full((90, 90, 3), 127, np.uint8)))
     assert main(["verify", photos[0], blank, *system]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("refused: no face found in the second image\n")
+    assert out.startswith("refused: no face found in the second photo\n")
     assert f"{blank}: no face found" in out
 
 

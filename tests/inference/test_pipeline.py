@@ -1,12 +1,14 @@
 """The pipeline: extracts each image once, scores every pair, and sees crops as training does."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kryptonite.core.errors import DataError, ImageReadError
+from kryptonite.core.errors import ConfigError, DataError, ImageReadError
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
 from kryptonite.fusion.evidence import REFUSED
 from kryptonite.runs.load import load
@@ -42,6 +44,76 @@ def test_verify_answers_whichever_image_comes_first(pipeline, photos):
     assert pipeline.verify(photos[0], photos[0]).similarity == pytest.approx(1, abs=1e-5)
 
 
+def test_verify_describes_both_photos(pipeline, photos, faces):
+    answer = pipeline.verify(photos[0], photos[1])
+    for photo, probability in zip(answer.photos, answer.synthetic_probability, strict=True):
+        assert (photo.width, photo.height) == (160, 160)
+        assert photo.synthetic_probability == probability
+        assert probability == pytest.approx(1 / (1 + np.exp(-photo.log_odds)))
+        x1, y1, x2, y2 = photo.box
+        assert photo.quality.face_pixels == pytest.approx(np.sqrt((x2 - x1) * (y2 - y1)))
+        assert 0 < photo.quality.brightness < 1 and 0 < photo.quality.contrast <= 0.5
+        left, right, nose, *_ = photo.landmarks
+        assert left[0] < nose[0] < right[0] and max(left[1], right[1]) < nose[1]
+    template = pipeline.extractor.recogniser.spec.template
+    aligned = pipeline.extractor.cache.aligner(faces[:2]).crops[template]
+    assert np.array_equal([photo.crop for photo in answer.photos], aligned)
+    assert "crop" not in json.dumps(answer.as_dict())
+
+
+def test_verify_takes_bytes_and_open_files(pipeline, photos):
+    expected = pipeline.verify(photos[0], photos[1])
+    with open(photos[1], "rb") as file:
+        answer = pipeline.verify(Path(photos[0]).read_bytes(), file)
+    assert replace(answer, seconds=0) == replace(expected, seconds=0)
+
+
+def test_verify_names_the_file_when_an_open_file_is_no_image(pipeline, photos, tmp_path):
+    (tmp_path / "text.jpg").write_text("not an image, but words")
+    with (
+        open(tmp_path / "text.jpg", "rb") as file,
+        pytest.raises(ImageReadError, match=r"text\.jpg: .*a text file"),
+    ):
+        pipeline.verify(photos[0], file)
+
+
+def test_verify_decides_at_the_threshold_of_the_name(pipeline, photos):
+    lax, strict = -1e6, 1e6
+    named = replace(pipeline.verifier, at_fmr={"fmr=0.1": lax, "fmr=0.01": strict})
+    pipeline = replace(pipeline, verifiers={pipeline.chosen: named})
+    accepted = pipeline.verify(*photos[:2], threshold="fmr=0.1")
+    assert (accepted.code, accepted.reason) == ("accepted", "accepted") and accepted.accepted
+    assert (accepted.threshold, accepted.threshold_name) == (lax, "fmr=0.1")
+    refused = pipeline.verify(*photos[:2], threshold="fmr=0.01")
+    assert not refused.accepted and refused.reason.startswith("refused: ")
+    assert refused.parts == accepted.parts is not None
+    with pytest.raises(ConfigError, match=r"'fmr=1'; this run has stored, fmr=0\.1, fmr=0\.01"):
+        pipeline.verify(*photos[:2], threshold="fmr=1")
+
+
+def test_verify_many_answers_each_pair_as_alone(pipeline, faces):
+    black = np.zeros((150, 90, 3), np.uint8)
+    pairs = [(faces[0], faces[1]), (faces[2], black), (faces[0][:, 20:], faces[3])]
+    together = pipeline.verify_many(pairs)
+    for pair, answer in zip(pairs, together, strict=True):
+        (alone,) = pipeline.verify_many([pair])
+        assert (answer.code, answer.status) == (alone.code, alone.status)
+        assert answer.score == pytest.approx(alone.score, abs=1e-5)
+        assert np.allclose(answer.boxes, alone.boxes, atol=1e-3)
+    assert pipeline.verify_many([]) == []
+
+
+def test_inspect_uses_the_detector_alone(pipeline, faces, monkeypatch):
+    expected = pipeline.verify_many([(faces[0], faces[1])])[0].photos
+    monkeypatch.setattr(pipeline.extractor.recogniser, "outputs", None)
+    for photo, other in zip(pipeline.inspect(faces[:2]), expected, strict=True):
+        assert photo.log_odds == pytest.approx(other.log_odds, abs=1e-5)
+        assert replace(photo, log_odds=0, synthetic_probability=0) == replace(
+            other, log_odds=0, synthetic_probability=0
+        )
+    assert pipeline.inspect([]) == []
+
+
 def test_verify_agrees_with_score_pairs(pipeline, photos):
     scored, _ = pipeline.score_pairs(listed(photos[:2]))
     expected = pipeline.verify(photos[0], photos[1]).score
@@ -50,7 +122,7 @@ def test_verify_agrees_with_score_pairs(pipeline, photos):
 
 @pytest.mark.parametrize(
     ("first", "second", "where"),
-    [(1, 0, "the first image"), (0, 1, "the second image"), (1, 1, "either image")],
+    [(1, 0, "the first photo"), (0, 1, "the second photo"), (1, 1, "either photo")],
 )
 def test_verify_refuses_at_any_threshold_when_a_face_is_missing(
     pipeline, photos, black, first, second, where
@@ -60,7 +132,15 @@ def test_verify_refuses_at_any_threshold_when_a_face_is_missing(
     tolerant = replace(pipeline, verifiers={**pipeline.verifiers, pipeline.chosen: lowest})
     answer = tolerant.verify(*paths)
     assert not answer.accepted and answer.score == REFUSED
-    assert answer.reason == f"refused: no face found in {where}"
+    assert answer.reason == f"refused: no face found in {where}" and answer.parts is None
+    assert (
+        answer.code
+        == {
+            (1, 0): "no_face_in_photo_a",
+            (0, 1): "no_face_in_photo_b",
+            (1, 1): "no_face_in_either_photo",
+        }[first, second]
+    )
     assert [status == CENTRE_CROP for status in answer.status] == [bool(first), bool(second)]
     assert tolerant.verify(photos[0], photos[1]).accepted
     scored, _ = tolerant.score_pairs(listed(paths))

@@ -1,0 +1,66 @@
+"""Why a pair is accepted or refused: one code, and the same in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import Fuser
+
+ACCEPTED = "accepted"
+DIFFERENT_PEOPLE = "different_people"
+PHOTOS_DISAGREE = "photos_disagree"
+
+REASONS = {
+    ACCEPTED: "accepted",
+    DIFFERENT_PEOPLE: "refused: different people",
+    "photo_a_looks_generated": "refused: the first photo looks generated",
+    "photo_b_looks_generated": "refused: the second photo looks generated",
+    "both_photos_look_generated": "refused: both photos look generated",
+    PHOTOS_DISAGREE: "refused: the photos disagree as a genuine photo and a forgery do",
+    "no_face_in_photo_a": "refused: no face found in the first photo",
+    "no_face_in_photo_b": "refused: no face found in the second photo",
+    "no_face_in_either_photo": "refused: no face found in either photo",
+}
+
+
+def code_of_missing(missing: Sequence[bool]) -> str | None:
+    """Gives the code of a pair that lacks a face; None if both photos show one.
+
+    Args:
+        missing: Whether no face was found in the first and in the second photo.
+    """
+    if not any(missing):
+        return None
+    return f"no_face_in_{_which(*missing, both='either_photo')}"
+
+
+def code_of_refusal(fuser: Fuser, evidence: Evidence) -> str:
+    """Explains the refusal of a pair whose faces were found.
+
+    The more probable explanation by the fusion (`Fuser.forgery`) decides between different people
+    and a forgery. A forgery is laid to the single photos unless the similarity and the differential
+    detector together speak more clearly against the pair than the detector. Of the photos, the one
+    with the higher log-odds of 'synthetic' looks generated; both do if both are more probably
+    synthetic than not.
+
+    Args:
+        fuser: Has refused the pair.
+        evidence: One pair.
+
+    Returns:
+        A key of `REASONS`.
+    """
+    if fuser.forgery(evidence)[0] <= 0:
+        return DIFFERENT_PEOPLE
+    parts = fuser.parts(evidence)
+    if parts and (parts.similarity + parts.differential_detector)[0] < min(parts.detector[0], 0):
+        return PHOTOS_DISAGREE
+    odds = np.array([evidence.log_odds_a[0], evidence.log_odds_b[0]])
+    first, second = (odds > 0) if (odds > 0).all() else (odds == odds.max())
+    which = _which(first, second, both="both_photos")
+    return f"{which}_look_generated" if which == "both_photos" else f"{which}_looks_generated"
+
+
+def _which(first: bool, second: bool, both: str) -> str:
+    return both if first and second else "photo_a" if first else "photo_b"
