@@ -1,0 +1,617 @@
+// The page of the service: chooses two photos, asks /v1/verify, shows the answer.
+// It loads nothing from elsewhere and keeps nothing but the chosen language.
+
+const STRINGS = await (await fetch("/static/strings.json")).json();
+const LANGUAGE_KEY = "kryptonite.language";
+const SLOTS = ["a", "b"];
+// Rules of thumb for the words beside the figures: below the first it is low, above the second high.
+const QUALITY = {
+  face_pixels: { bounds: [60, 112], digits: 0, unit: "facts.pixels" },
+  sharpness: { bounds: [20, 60], digits: 0 },
+  brightness: { bounds: [0.2, 0.8], digits: 2 },
+  contrast: { bounds: [0.08, 0.3], digits: 2 },
+};
+const BRANCHES = ["recognition", "detector", "similarity", "differential_detector"];
+const SIGNS = { accepted: "M4 12.5 9.5 18 20 6.5", refused: "M5.5 5.5l13 13m0-13-13 13" };
+
+const byId = (id) => document.getElementById(id);
+const form = byId("compare");
+
+const state = {
+  language: rememberedLanguage(),
+  photos: { a: null, b: null }, // {file, url, readable}
+  example: null, // the example that both photos are of
+  info: null,
+  examples: [], // with the files of both photos
+  answer: null,
+  error: null,
+  request: null, // AbortController of the comparison under way
+};
+
+/** A refusal, with its code, the service's sentence and the seconds to wait. */
+class Failure extends Error {
+  constructor(code, message = "", wait = null) {
+    super(message);
+    this.code = code;
+    this.wait = wait;
+  }
+}
+
+// Words and figures
+
+function rememberedLanguage() {
+  let kept = null;
+  try {
+    kept = localStorage.getItem(LANGUAGE_KEY);
+  } catch {
+    // Storage may be forbidden; the browser's language is then the best guess on every visit.
+  }
+  if (kept in STRINGS) return kept;
+  return navigator.language.toLowerCase().startsWith("ru") ? "ru" : "en";
+}
+
+function has(key) {
+  return key in STRINGS[state.language];
+}
+
+function text(key, values = {}) {
+  return STRINGS[state.language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+function number(value, digits) {
+  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  const shown = Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value; // no minus zero
+  return new Intl.NumberFormat(state.language, options).format(shown).replace("-", "−");
+}
+
+function signed(value) {
+  const shown = number(value, 2);
+  return value >= 0.005 ? `+${shown}` : shown;
+}
+
+function percent(value, digits = 0) {
+  const options = { style: "percent", maximumFractionDigits: digits };
+  return new Intl.NumberFormat(state.language, options).format(value);
+}
+
+/** The smallest of 1, 2, 5, 10, 20, … that is at least as large as every value's size. */
+function bound(values) {
+  const largest = Math.max(...values.map(Math.abs), 1);
+  const power = 10 ** Math.floor(Math.log10(largest));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= largest);
+}
+
+// Elements
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function drawn(name, attributes = {}, label = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = label;
+  return made;
+}
+
+/** Tells screen readers; `hidden` where the page shows the same elsewhere. */
+function announce(message, { hidden = false } = {}) {
+  byId("status").classList.toggle("visually-hidden", hidden);
+  byId("status").textContent = message;
+}
+
+// The two photos
+
+function makeSlot(slot) {
+  const panel = byId("photo").content.cloneNode(true).firstElementChild;
+  const input = panel.querySelector("input");
+  panel.id = `panel-${slot}`;
+  panel.querySelector(".name").id = `name-${slot}`;
+  panel.setAttribute("aria-labelledby", `name-${slot}`);
+  input.id = `photo-${slot}`;
+  panel.querySelector("label").htmlFor = input.id;
+  panel.querySelector(".file-name").id = `file-${slot}`;
+  input.setAttribute("aria-describedby", `file-${slot}`);
+  input.addEventListener("change", () => {
+    if (input.files.length) choose(slot, input.files[0]);
+    input.value = ""; // so that the same file can be chosen again
+  });
+  panel.querySelector("button").addEventListener("click", () => {
+    choose(slot, null);
+    input.focus();
+  });
+  panel.querySelector("img").addEventListener("error", () => {
+    if (!state.photos[slot]) return;
+    state.photos[slot].readable = false;
+    showPhotos();
+  });
+  panel.addEventListener("dragover", () => panel.classList.add("over"));
+  panel.addEventListener("dragleave", () => panel.classList.remove("over"));
+  panel.addEventListener("drop", (event) => {
+    panel.classList.remove("over");
+    chooseAll([...event.dataTransfer.files], slot);
+    event.stopPropagation();
+    event.preventDefault();
+  });
+  byId("photos").append(panel);
+}
+
+/** Puts files into the frames, the first into `slot`. */
+function chooseAll(files, slot) {
+  const order = slot === "a" ? SLOTS : [...SLOTS].reverse();
+  files.slice(0, SLOTS.length).forEach((file, place) => choose(order[place], file));
+}
+
+/** The frame that a file without a place belongs to: the focused one, else the first empty one. */
+function nextSlot() {
+  const focused = SLOTS.find((slot) => byId(`panel-${slot}`).contains(document.activeElement));
+  return focused ?? SLOTS.find((slot) => !state.photos[slot]) ?? "a";
+}
+
+function choose(slot, file) {
+  if (state.photos[slot]) URL.revokeObjectURL(state.photos[slot].url);
+  state.photos[slot] = file && { file, url: URL.createObjectURL(file), readable: true };
+  state.example = null;
+  forgetAnswer();
+  showPhotos();
+  const happened = file ? "chosen" : "removed";
+  announce(text(`status.${happened}_${slot}`, { name: file?.name }), { hidden: true });
+}
+
+/** Drops what was said about other photos, and stops asking about them. */
+function forgetAnswer() {
+  state.request?.abort();
+  state.answer = state.error = null;
+  announce("");
+  showAnswer();
+  showError();
+}
+
+function showPhotos() {
+  for (const slot of SLOTS) {
+    const photo = state.photos[slot];
+    const panel = byId(`panel-${slot}`);
+    const image = panel.querySelector("img");
+    const found = state.answer?.photos[SLOTS.indexOf(slot)];
+    panel.querySelector(".name").textContent = text(`photo.${slot}`);
+    image.hidden = !photo?.readable;
+    panel.classList.toggle("filled", Boolean(photo));
+    if (photo && image.src !== photo.url) image.src = photo.url;
+    if (!photo) image.removeAttribute("src");
+    const empty = panel.querySelector(".empty");
+    empty.hidden = Boolean(photo?.readable);
+    empty.textContent = text(photo ? "photo.no_preview" : "photo.empty");
+    const remove = panel.querySelector("button");
+    remove.hidden = !photo;
+    remove.textContent = text("photo.remove");
+    remove.setAttribute("aria-label", text(`photo.remove_${slot}`));
+    panel.querySelector(".file-name").textContent = photo
+      ? `${photo.file.name}, ${fileSize(photo.file.size)}`
+      : "";
+    drawFace(panel.querySelector(".overlay"), photo?.readable && isFound(found) ? found : null);
+  }
+}
+
+function fileSize(bytes) {
+  return bytes < 1e6
+    ? text("photo.kilobytes", { size: number(bytes / 1e3, bytes < 1e4 ? 1 : 0) })
+    : text("photo.megabytes", { size: number(bytes / 1e6, 1) });
+}
+
+function isFound(photo) {
+  return Boolean(photo?.status.startsWith("found"));
+}
+
+/** Draws the box and landmarks over a photo; each line twice, so that it shows on any ground. */
+function drawFace(overlay, photo) {
+  overlay.replaceChildren();
+  if (!photo) return;
+  overlay.setAttribute("viewBox", `0 0 ${photo.width} ${photo.height}`);
+  const [left, top, right, bottom] = photo.box;
+  const box = { x: left, y: top, width: right - left, height: bottom - top };
+  for (const kind of ["halo", "line"]) {
+    overlay.append(drawn("rect", { ...box, class: kind }));
+    for (const [x, y] of photo.landmarks) {
+      // A round cap on a line without length is a dot of a fixed size on the screen.
+      overlay.append(drawn("path", { d: `M${x} ${y}h0`, class: `dot ${kind}` }));
+    }
+  }
+}
+
+// The service
+
+async function call(path, options = {}) {
+  const key = byId("key").value;
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: key ? { "X-API-Key": key } : {} });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Failure("no_server");
+  }
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  if (response.status === 401) byId("key-field").hidden = byId("key-hint").hidden = false;
+  throw new Failure(
+    problem.code ?? "unknown",
+    problem.message ?? `${response.status} ${response.statusText}`,
+    response.headers.get("Retry-After"),
+  );
+}
+
+/** Asks for the thresholds and the examples; with a key once one is needed. */
+async function loadService() {
+  try {
+    state.info = await (await call("/v1/info")).json();
+    const listed = await (await call("/v1/examples")).json();
+    state.examples = await Promise.all(listed.map(loadExample));
+    if (state.error?.code === "unauthorized") state.error = null;
+  } catch (error) {
+    fail(error);
+  }
+  showThresholds();
+  showExamples();
+  showRun();
+}
+
+async function loadExample(example) {
+  const files = {};
+  for (const slot of SLOTS) {
+    const photo = await (await call(example[`photo_${slot}`])).blob();
+    files[slot] = new File([photo], `${example.name}-${slot}.jpg`, { type: photo.type });
+  }
+  const urls = SLOTS.map((slot) => URL.createObjectURL(files[slot]));
+  return { ...example, files, urls };
+}
+
+async function compare({ moveFocus }) {
+  forgetAnswer();
+  const missing = SLOTS.filter((slot) => !state.photos[slot]);
+  if (missing.length) {
+    byId(`photo-${missing[0]}`).focus();
+    fail(new Failure(missing.length > 1 ? "missing_photos" : `missing_photo_${missing[0]}`));
+    return;
+  }
+  const request = new AbortController();
+  state.request = request;
+  announce(text("status.busy"));
+  form.setAttribute("aria-busy", "true");
+  try {
+    checkSizes();
+    const body = new FormData();
+    for (const slot of SLOTS) body.append(`photo_${slot}`, state.photos[slot].file);
+    body.append("threshold", byId("threshold").value || "stored");
+    body.append("crops", "true");
+    const response = await call("/v1/verify", { method: "POST", body, signal: request.signal });
+    state.answer = await response.json().catch(() => {
+      throw new Failure("unreadable_answer");
+    });
+    if (!state.info) loadService();
+    showPhotos();
+    showAnswer();
+    const spoken = text("status.answer", { title: verdict(), score: scoreText() });
+    announce(spoken, { hidden: true });
+    if (moveFocus) focusAnswer();
+  } catch (error) {
+    if (error.name !== "AbortError") fail(error);
+  } finally {
+    if (state.request === request) form.removeAttribute("aria-busy");
+  }
+}
+
+/** Refuses too large files here: a server that stops reading looks like one that is gone. */
+function checkSizes() {
+  const largest = state.info?.limits?.bytes_per_photo;
+  for (const slot of SLOTS) {
+    if (largest && state.photos[slot].file.size > largest) throw new Failure("image_too_large");
+  }
+}
+
+function fail(error) {
+  if (!(error instanceof Failure)) throw error;
+  state.error = error;
+  announce("");
+  showError();
+  if (error.code === "unauthorized") byId("key").focus();
+}
+
+function focusAnswer() {
+  const title = byId("answer-title");
+  title.focus({ preventScroll: true });
+  if (title.getBoundingClientRect().top > innerHeight / 2) title.scrollIntoView();
+}
+
+// What is shown
+
+function showError() {
+  const { error } = state;
+  byId("error").replaceChildren();
+  byId("key").setAttribute("aria-invalid", String(error?.code === "unauthorized"));
+  if (!error) return;
+  const key = has(`error.${error.code}`) ? `error.${error.code}` : "error.unknown";
+  byId("error").append(element("p", {}, text(key, { message: error.message })));
+  if (error.wait) {
+    byId("error").append(element("p", {}, text("error.retry", { seconds: error.wait })));
+  }
+}
+
+function thresholdName({ name, value }) {
+  const shown = number(value, 2);
+  if (name === "stored") return text("threshold.stored", { value: shown });
+  const rate = /^fmr=(.+)$/.exec(name)?.[1];
+  if (rate) return text("threshold.fmr", { rate: percent(Number(rate), 4), value: shown });
+  return text("threshold.other", { name, value: shown });
+}
+
+function showThresholds() {
+  const select = byId("threshold");
+  const chosen = select.value || "stored";
+  select.replaceChildren(
+    ...(state.info?.thresholds ?? []).map((threshold) =>
+      element("option", { value: threshold.name }, thresholdName(threshold)),
+    ),
+  );
+  if (!state.info) select.append(element("option", { value: "stored" }, text("threshold.unknown")));
+  select.value = chosen;
+}
+
+function species(example) {
+  return has(`species.${example.species}`) ? text(`species.${example.species}`) : example.species;
+}
+
+function showExamples() {
+  byId("examples").hidden = !state.examples.length;
+  byId("example-list").replaceChildren(
+    ...state.examples.map((example, place) => {
+      const kind = text(`example.${example.kind}`, { species: species(example) });
+      const label = `${place + 1}. ${kind}`;
+      const images = example.urls.map((url) => element("img", { src: url, alt: "" }));
+      const button = element("button", { type: "button" }, ...images, element("span", {}, label));
+      button.addEventListener("click", () => {
+        for (const slot of SLOTS) choose(slot, example.files[slot]);
+        state.example = example;
+        compare({ moveFocus: true });
+      });
+      return element("li", {}, button);
+    }),
+  );
+}
+
+function showRun() {
+  byId("run").textContent = state.info ? text("run", { name: state.info.run }) : "";
+}
+
+function verdict() {
+  const { code, reason } = state.answer;
+  return has(`code.${code}`) ? text(`code.${code}`) : reason;
+}
+
+function scoreText() {
+  const { accepted, score, threshold } = state.answer;
+  const key = score === null ? "none" : accepted ? "above" : "below";
+  const shown = score === null ? "" : number(score, 2);
+  return text(`score.${key}`, { score: shown, threshold: number(threshold.value, 2) });
+}
+
+function showAnswer() {
+  const { answer, example } = state;
+  byId("answer-empty").hidden = Boolean(answer);
+  byId("answer-body").hidden = !answer;
+  if (!answer) return;
+  const tone = answer.accepted ? "accepted" : "refused";
+  byId("verdict").className = `verdict ${tone}`;
+  byId("verdict-sign").setAttribute("d", SIGNS[tone]);
+  byId("verdict-title").textContent = verdict();
+  byId("verdict-why").textContent = has(`why.${answer.code}`) ? text(`why.${answer.code}`) : "";
+  byId("truth").hidden = !example;
+  if (example) {
+    const right = answer.accepted === (example.kind === "same");
+    const told = text(`truth.${example.kind}`, { species: species(example) });
+    const judged = element("strong", {}, text(right ? "truth.right" : "truth.wrong"));
+    byId("truth").replaceChildren(`${told} `, judged);
+  }
+  byId("score-text").textContent = scoreText();
+  drawScale(byId("scale"), answer.score, answer.threshold.value);
+  showParts(answer);
+  showFacts(answer.photos);
+  byId("time").textContent = text("time", { seconds: number(answer.seconds, 2) });
+}
+
+/** Draws the score and the threshold on one axis; positions are percentages of its width. */
+function drawScale(scale, score, threshold) {
+  const end = bound([score ?? 0, threshold]);
+  const share = (value) => 3 + (94 * (value + end)) / (2 * end);
+  const at = (value) => `${share(value)}%`;
+  const anchor = (value) =>
+    share(value) < 20 ? "start" : share(value) > 80 ? "end" : "middle";
+  const track = { y: 24, height: 14 };
+  const limit = share(threshold);
+  scale.replaceChildren(
+    drawn("rect", { ...track, x: "3%", width: `${limit - 3}%`, class: "below" }),
+    drawn("rect", { ...track, x: at(threshold), width: `${97 - limit}%`, class: "above" }),
+  );
+  for (const tick of [-end, -end / 2, 0, end / 2, end]) {
+    const label = number(tick, Number.isInteger(tick) ? 0 : 1);
+    scale.append(
+      drawn("line", { x1: at(tick), x2: at(tick), y1: 38, y2: 43, class: "tick" }),
+      drawn("text", { x: at(tick), y: 76, "text-anchor": anchor(tick), class: "soft" }, label),
+    );
+  }
+  const line = { x1: at(threshold), x2: at(threshold), y1: 19, y2: 43 };
+  const limitLabel = text("scale.threshold", { value: number(threshold, 2) });
+  scale.append(
+    drawn("line", { ...line, class: "limit" }),
+    drawn("text", { x: at(threshold), y: 13, "text-anchor": anchor(threshold) }, limitLabel),
+    drawn("text", { x: "3%", y: 96, class: "soft" }, `◂ ${text("scale.refused")}`),
+    drawn(
+      "text",
+      { x: "97%", y: 96, "text-anchor": "end", class: "soft" },
+      `${text("scale.accepted")} ▸`,
+    ),
+  );
+  if (score === null) return;
+  const label = text("scale.score", { value: number(score, 2) });
+  scale.append(
+    drawn("circle", { cx: at(score), cy: 31, r: 7, class: "score" }),
+    drawn("text", { x: at(score), y: 58, "text-anchor": anchor(score), class: "strong" }, label),
+  );
+}
+
+function showParts({ parts, similarity, photos }) {
+  byId("parts-body").hidden = !parts;
+  byId("parts-none").hidden = Boolean(parts);
+  byId("parts-none").textContent = text(photos.every(isFound) ? "parts.none" : "parts.no_face");
+  if (!parts) return;
+  const end = bound(Object.values(parts).map((value) => value ?? 0));
+  const [a, b] = photos.map((photo) =>
+    isFound(photo) ? percent(photo.synthetic_probability) : text("facts.none"),
+  );
+  const details = {
+    recognition: photos.every(isFound)
+      ? text("parts.similarity", { value: number(similarity, 2) })
+      : "",
+    detector: text("parts.synthetic", { a, b }),
+    differential_detector: "",
+  };
+  byId("parts").replaceChildren(
+    ...BRANCHES.map((branch) => {
+      const name = element("th", { scope: "row" }, text(`branch.${branch}`));
+      const value = parts[branch] ?? null;
+      if (value === null) {
+        const absent = element("td", { colspan: 2, class: "soft" }, text("parts.absent"));
+        return element("tr", {}, name, absent);
+      }
+      if (details[branch]) name.append(element("small", {}, details[branch]));
+      const direction = value >= 0.005 ? "for" : value <= -0.005 ? "against" : "neutral";
+      return element(
+        "tr",
+        {},
+        name,
+        element("td", { class: "number" }, signed(value)),
+        element("td", { class: "bar" }, text(`parts.${direction}`), bar(value, end, direction)),
+      );
+    }),
+  );
+}
+
+function bar(value, end, direction) {
+  const made = drawn("svg", { "aria-hidden": "true" });
+  const length = (50 * Math.abs(value)) / end;
+  const start = value < 0 ? 50 - length : 50;
+  made.append(
+    drawn("rect", { x: "0", y: 5, width: "100%", height: 10, class: "ground" }),
+    drawn("rect", { x: `${start}%`, y: 5, width: `${length}%`, height: 10, class: direction }),
+    drawn("line", { x1: "50%", x2: "50%", y1: 1, y2: 19, class: "zero" }),
+  );
+  return made;
+}
+
+function showFacts(photos) {
+  const rows = [
+    ["facts.crop", ...photos.map(cropOf)],
+    ["facts.status", ...photos.map((photo) => text(faceStatus(photo)))],
+    [
+      "facts.synthetic",
+      ...photos.map((photo) =>
+        isFound(photo) ? percent(photo.synthetic_probability) : text("facts.none"),
+      ),
+    ],
+    ...Object.keys(QUALITY).map((fact) => [
+      `facts.${fact}`,
+      ...photos.map((photo) => qualityOf(photo, fact)),
+    ]),
+    ["facts.size", ...photos.map((photo) => text("facts.dimensions", photo))],
+  ];
+  byId("facts").replaceChildren(
+    ...rows.map(([key, ...cells]) =>
+      element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, text(key)),
+        ...cells.map((cell) => element("td", {}, cell)),
+      ),
+    ),
+  );
+}
+
+function faceStatus(photo) {
+  if (!isFound(photo)) return "facts.missing";
+  return photo.status === "found" ? "facts.found" : "facts.retried";
+}
+
+function cropOf(photo, place) {
+  if (!isFound(photo) || !photo.crop) return text("facts.none");
+  const alt = text(`facts.crop_alt_${SLOTS[place]}`);
+  return element("img", { src: photo.crop, alt, class: "crop" });
+}
+
+function qualityOf(photo, fact) {
+  const value = isFound(photo) ? photo.quality?.[fact] : null;
+  if (value === null || value === undefined) return text("facts.none");
+  const { bounds, digits, unit } = QUALITY[fact];
+  const [low, high] = bounds;
+  const level = value < low ? "low" : value < high ? "middle" : "high";
+  const shown = unit ? text(unit, { value: number(value, digits) }) : number(value, digits);
+  return text("facts.with_word", { value: shown, word: text(`word.${fact}.${level}`) });
+}
+
+function showAll() {
+  document.documentElement.lang = state.language;
+  document.title = text("document.title");
+  for (const each of document.querySelectorAll("[data-text]")) {
+    each.textContent = text(each.dataset.text);
+  }
+  for (const each of document.querySelectorAll("[data-label]")) {
+    each.setAttribute("aria-label", text(each.dataset.label));
+  }
+  for (const button of document.querySelectorAll("[data-language]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.language === state.language));
+  }
+  announce("");
+  showPhotos();
+  showThresholds();
+  showExamples();
+  showRun();
+  showError();
+  showAnswer();
+}
+
+// What the user does
+
+SLOTS.forEach(makeSlot);
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  compare({ moveFocus: true });
+});
+byId("threshold").addEventListener("change", () => {
+  if (state.answer) compare({ moveFocus: false });
+});
+byId("key").addEventListener("change", loadService);
+for (const button of document.querySelectorAll("[data-language]")) {
+  button.addEventListener("click", () => {
+    state.language = button.dataset.language;
+    try {
+      localStorage.setItem(LANGUAGE_KEY, state.language);
+    } catch {
+      // The choice then holds until the page is closed.
+    }
+    showAll();
+  });
+}
+document.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  if (!files.length) return;
+  event.preventDefault();
+  chooseAll(files, nextSlot());
+});
+// A photo that misses a frame must not replace the page.
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  chooseAll([...event.dataTransfer.files], nextSlot());
+});
+
+showAll();
+await loadService();
