@@ -21,7 +21,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml requirements-demo.txt
 	$(UV) --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
 	$(UV) venv --quiet --clear --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --compile-bytecode --python $(RUN) -e '.[dev,ray]'
+	$(UV) pip install --quiet --compile-bytecode --python $(RUN) -e '.[dev,ray,serve]'
 	$(UV) pip install --quiet --python $(RUN) --no-deps -r requirements-demo.txt
 	touch $(STAMP)
 

@@ -28,10 +28,11 @@ _BRANCHES = {"detection", "nn", "recognition", "liveness", "fusion"}
 ALLOWED["inference"] = {"core", "metrics", "data"} | _BRANCHES
 ALLOWED["runs"] = ALLOWED["inference"] | {"inference", "report"}
 ALLOWED["robustness"] = ALLOWED["runs"] | {"runs"}
-ALLOWED["cli"] = ALLOWED["robustness"] | {"robustness"}
+ALLOWED["serve"] = {"core", "metrics", "data", "nn", "fusion", "inference", "runs"}
+ALLOWED["cli"] = ALLOWED["robustness"] | {"robustness", "serve"}
 
 # Parts that join the others.
-JOINING = {"inference", "runs", "robustness", "cli"}
+JOINING = {"inference", "runs", "robustness", "serve", "cli"}
 
 # Single imports beyond `ALLOWED`, each with its reason.
 EXCEPTIONS = {

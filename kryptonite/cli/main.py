@@ -20,6 +20,7 @@ COMMANDS = {
     "eer": "score a submission against the ground truth",
     "demo": "make data, train, submit and report: the whole chain, from nothing",
     "verify": "decide whether two photos are genuine and show the same person",
+    "serve": "answer the same over HTTP, with a page",
 }
 
 REFUSED, FAILED, INTERRUPTED = 1, 2, 130

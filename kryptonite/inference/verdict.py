@@ -32,7 +32,8 @@ def code_of_missing(missing: Sequence[bool]) -> str | None:
     """
     if not any(missing):
         return None
-    return f"no_face_in_{_which(*missing, both='either_photo')}"
+    first, second = missing
+    return f"no_face_in_{_which(first, second, both='either_photo')}"
 
 
 def code_of_refusal(fuser: Fuser, evidence: Evidence) -> str:

@@ -1,0 +1,287 @@
+"""The service's addresses."""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from anyio import fail_after
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import APIKeyHeader
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kryptonite.inference.pipeline import PhotoFacts, Pipeline, Verification
+from kryptonite.serve import models
+from kryptonite.serve.about import About
+from kryptonite.serve.batching import Batcher
+from kryptonite.serve.errors import CODES, ServiceError
+from kryptonite.serve.limits import Limits
+from kryptonite.serve.metrics import Metrics
+from kryptonite.serve.uploads import Form, Upload, read_upload
+from kryptonite.serve.work import Answer, Job, Worker
+
+PAGE = Path(__file__).parent / "page"
+KEY_HEADER = "X-API-Key"
+PAIR = Form(("photo_a", "photo_b"), ("threshold", "crops"))
+SINGLE = Form(("photo",))
+
+# The page loads its own files alone, and shows the photos that its user picks.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_COUNTED = ("/v1/verify", "/v1/score-image")
+_DESCRIPTION = """\
+Decides whether two photos are genuine and show the same person. Photos are computed in memory and
+forgotten; nothing of them is stored or logged. Every error is answered by a `code` for programs and
+a sentence in `message`."""
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(pipeline: Pipeline, about: About, limits: Limits, key: str = "") -> FastAPI:
+    """Makes the ASGI application.
+
+    Args:
+        pipeline: The trained system.
+        about: What the service says of it.
+        limits: Bounds on requests.
+        key: The API key that clients must send; empty asks for none.
+    """
+    worker = Worker(pipeline, limits)
+    metrics = Metrics(lambda: batcher.waiting)
+    batcher: Batcher[Job, Answer] = Batcher(
+        worker, worker.weigh, limits.requests, metrics.count_batch
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_sync(worker.warm_up)
+        batcher.start()
+        yield
+        await run_sync(batcher.stop)
+
+    # Swagger's page would load its scripts from elsewhere.
+    app = FastAPI(
+        title="Kryptonite",
+        version=about.info.version,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(_Outermost, metrics=metrics)
+    app.include_router(_public(metrics))
+    app.include_router(_private(_Desk(batcher, limits), about, key))
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.add_exception_handler(ServiceError, _answer_refusal)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    return app
+
+
+class _Desk:
+    """Takes a request's photos in and brings its answer out.
+
+    Args:
+        batcher: Computes.
+        limits: Bounds on requests.
+    """
+
+    def __init__(self, batcher: Batcher[Job, Answer], limits: Limits):
+        self._batcher, self._limits = batcher, limits
+
+    async def handle(
+        self, request: Request, form: Form, threshold_of: Callable[[Upload], str]
+    ) -> tuple[Any, Upload]:
+        """Reads an upload and waits for its answer.
+
+        Args:
+            request: The request.
+            form: What it takes.
+            threshold_of: Checks the options and gives the threshold's name.
+
+        Raises:
+            ServiceError: The request is refused.
+        """
+        with self._batcher.place():
+            upload = await read_upload(request, form, self._limits)
+            future = self._batcher.submit(Job(upload.photos, upload.pixels, threshold_of(upload)))
+            try:
+                with fail_after(self._limits.answer_seconds):
+                    return await asyncio.wrap_future(future), upload
+            except TimeoutError as error:
+                raise ServiceError("answer_timeout") from error
+
+
+def _private(desk: _Desk, about: About, key: str) -> APIRouter:
+    """Addresses that ask for the key, if there is one."""
+
+    def check_key(
+        given: Annotated[str | None, Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))],
+    ) -> None:
+        if key and not hmac.compare_digest((given or "").encode(), key.encode()):
+            raise ServiceError("unauthorized")
+
+    names = [threshold.name for threshold in about.info.thresholds]
+
+    def threshold_of(upload: Upload) -> str:
+        upload.flag("crops")
+        name = upload.text("threshold", names[0])
+        if name not in names:
+            raise ServiceError(
+                "unknown_threshold", f"No such threshold; there are {', '.join(names)}."
+            )
+        return name
+
+    statuses = sorted({status for status, _ in CODES.values()})
+    router = APIRouter(
+        prefix="/v1",
+        dependencies=[Depends(check_key)],
+        responses={status: {"model": models.ErrorAnswer} for status in statuses},
+    )
+
+    @router.post("/verify", openapi_extra=models.request_body(PAIR.photos, True))
+    async def verify(request: Request) -> models.VerifyAnswer:
+        """Decides whether two photos are genuine and show the same person."""
+        began = time.perf_counter()
+        answer, upload = await desk.handle(request, PAIR, threshold_of)
+        assert isinstance(answer, Verification)
+        request.state.code = answer.code
+        return models.verify_answer(answer, upload.flag("crops"), time.perf_counter() - began)
+
+    @router.post("/score-image", openapi_extra=models.request_body(SINGLE.photos, False))
+    async def score_image(request: Request) -> models.ScoreAnswer:
+        """Says how likely one photo is generated, by the synthetic-image detector alone."""
+        facts, _ = await desk.handle(request, SINGLE, lambda _: "")
+        assert isinstance(facts, PhotoFacts)
+        return models.ScoreAnswer(
+            synthetic_probability=facts.synthetic_probability,
+            log_odds=facts.log_odds,
+            photo=models.photo_of(facts, crops=False),
+        )
+
+    @router.get("/info")
+    async def info() -> models.Info:
+        """Describes the run: thresholds, engines, weights and their licences, limits."""
+        return about.info
+
+    @router.get("/examples")
+    async def examples() -> list[models.Example]:
+        """Lists pairs of generated people to try; none unless a demo's run is served."""
+        return [
+            models.Example(
+                name=name,
+                kind=example.kind,  # type: ignore[arg-type]
+                species=example.species,
+                photo_a=f"/v1/examples/{name}/a",
+                photo_b=f"/v1/examples/{name}/b",
+            )
+            for name, example in about.examples.items()
+        ]
+
+    @router.get("/examples/{name}/{side}", response_class=Response)
+    async def example(name: str, side: str) -> Response:
+        """Gives the first (`a`) or second (`b`) photo of an example."""
+        if name not in about.examples or side not in ("a", "b"):
+            raise ServiceError("not_found")
+        return Response(about.examples[name].photos["ab".index(side)], media_type="image/jpeg")
+
+    return router
+
+
+def _public(metrics: Metrics) -> APIRouter:
+    """Addresses that ask for no key: they tell nothing of the photos."""
+    router = APIRouter()
+
+    @router.get("/v1/health")
+    async def health() -> models.Health:
+        """Answers once the service computes."""
+        return models.Health()
+
+    @router.get("/metrics", response_class=Response)
+    async def exposition() -> Response:
+        """Gives counts and times for Prometheus."""
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    return router
+
+
+class _Outermost:
+    """Adds headers to every answer, counts those on photos, and answers what failed.
+
+    Args:
+        app: The application.
+        metrics: Counts.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics):
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, state = time.perf_counter(), scope.setdefault("state", {})
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                added = [(name.lower().encode(), text.encode()) for name, text in _HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            if started:
+                raise
+            _log.exception("%s failed", scope["path"])
+            state["code"] = "internal_error"
+            response = _refusal(ServiceError("internal_error"))
+            await response(scope, receive, send_with_headers)
+        if scope["path"] in _COUNTED and scope["method"] == "POST":
+            seconds = time.perf_counter() - began
+            self._metrics.count_request(scope["path"], state.get("code", "ok"), seconds)
+
+
+def _refusal(error: ServiceError) -> JSONResponse:
+    body = {"code": error.code, "message": error.message}
+    return JSONResponse(body, error.status, dict(error.headers))
+
+
+async def _answer_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    request.state.code = error.code
+    return _refusal(error)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answers what the framework refuses by itself."""
+    assert isinstance(error, HTTPException)
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    response = _refusal(ServiceError(code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    """The client has gone before its upload was complete."""
+    request.state.code = "disconnected"
+    return Response(status_code=400)

@@ -1,0 +1,50 @@
+"""What the service takes at most."""
+
+from dataclasses import dataclass
+
+from kryptonite.core.errors import ConfigError
+
+_FORM_BYTES = 2**16  # room for the fields beside the photos, and for the form around them
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on requests; together they bound the memory and the time that clients can take.
+
+    Args:
+        photo_megabytes: Size of a photo's file, in millions of bytes.
+        megapixels: Size of a photo, in millions of pixels.
+        requests: Requests that are received or wait at a time; more are answered with 503.
+        batch: Requests computed at a time.
+        upload_seconds: Time for a request's body to arrive.
+        answer_seconds: Time from the whole body to the answer.
+
+    Raises:
+        ConfigError: A limit is not above 0.
+    """
+
+    photo_megabytes: float = 10.0
+    megapixels: float = 30.0
+    requests: int = 64
+    batch: int = 16
+    upload_seconds: float = 20.0
+    answer_seconds: float = 30.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ConfigError(f"{name} must be above 0, got {value}")
+
+    @property
+    def photo_bytes(self) -> int:
+        """Largest photo file."""
+        return int(self.photo_megabytes * 1e6)
+
+    @property
+    def photo_pixels(self) -> int:
+        """Largest photo."""
+        return int(self.megapixels * 1e6)
+
+    def body_bytes(self, photos: int) -> int:
+        """Largest body of a request with this many photos; base64 takes a third more."""
+        return photos * (self.photo_bytes * 4 // 3 + 4) + _FORM_BYTES

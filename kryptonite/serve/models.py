@@ -1,0 +1,214 @@
+"""What the service answers, as JSON."""
+
+import base64
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, Field, create_model
+
+from kryptonite.fusion.evidence import REFUSED
+from kryptonite.inference.pipeline import PhotoFacts, Verification
+from kryptonite.inference.verdict import REASONS
+from kryptonite.serve.errors import CODES
+
+# Types that pydantic reads; a type checker takes no computed ones.
+Code: Any = Literal[tuple(REASONS)]
+ErrorCode: Any = Literal[tuple(CODES)]
+
+
+class Threshold(BaseModel):
+    """A score from which pairs are accepted."""
+
+    name: str = Field(examples=["stored", "fmr=0.001"])
+    value: float
+
+
+class Parts(BaseModel):
+    """What each branch says of the pair: natural-log likelihood ratios, above 0 for 'accept'.
+
+    `recognition` is for the same person against different people. The others add up to the
+    likelihood ratio for two genuine photos against a forgery.
+    """
+
+    recognition: float
+    detector: float
+    similarity: float
+    differential_detector: float
+
+
+class Quality(BaseModel):
+    """What is measured of the aligned face."""
+
+    face_pixels: float = Field(description="Side of a square as large as the face's box.")
+    sharpness: float = Field(description="Variance of the Laplacian of the grey levels, 0..255.")
+    brightness: float = Field(description="Mean grey level, 0..1.")
+    contrast: float = Field(description="Standard deviation of the grey levels, 0..0.5.")
+    yaw: float = Field(description="Nose's distance from the middle of the eyes, in eye distances.")
+
+
+class Photo(BaseModel):
+    """What was found in a photo; without a face, all but the size is of its central square."""
+
+    width: int = Field(description="Of the upright photo, in pixels.")
+    height: int
+    status: Literal["found", "found_small", "found_padded", "centre_crop"] = Field(
+        description="How the face was found; `centre_crop`: there is none."
+    )
+    box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in pixels.")
+    landmarks: list[tuple[float, float]] = Field(
+        description="x, y of left eye, right eye, nose, left and right mouth corner, as seen."
+    )
+    synthetic_probability: float = Field(ge=0, le=1)
+    quality: Quality
+    crop: str | None = Field(description="The aligned face as a data URL, if asked for.")
+
+
+class VerifyAnswer(BaseModel):
+    """The answer for a pair."""
+
+    accepted: bool
+    code: Code = Field(description="Why.")
+    reason: str = Field(description="The same in words.")
+    score: float | None = Field(description="Null without a face in both photos.")
+    threshold: Threshold
+    parts: Parts | None = Field(
+        description="Null without a face in both photos, and for fusions without such parts."
+    )
+    similarity: float = Field(description="Cosine of the embeddings, -1..1.")
+    comparison: float = Field(description="The differential detector's log-odds of two genuine.")
+    photos: tuple[Photo, Photo]
+    seconds: float = Field(description="Time from the request's headers to this answer.")
+
+
+class ScoreAnswer(BaseModel):
+    """The synthetic-image detector's answer for one photo."""
+
+    synthetic_probability: float = Field(ge=0, le=1)
+    log_odds: float = Field(description="The same as natural-log odds.")
+    photo: Photo
+
+
+class ErrorAnswer(BaseModel):
+    """Why a request was refused."""
+
+    code: ErrorCode
+    message: str = Field(description="One sentence.")
+
+
+class Health(BaseModel):
+    """The service is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Weights(BaseModel):
+    """Published weights that a part was trained from."""
+
+    part: str
+    source: str
+    licence: str
+
+
+class RequestLimits(BaseModel):
+    """What a request may hold at most."""
+
+    bytes_per_photo: int
+    pixels_per_photo: int
+    requests: int = Field(description="Received or waiting at a time.")
+    upload_seconds: float
+    answer_seconds: float
+
+
+class Info(BaseModel):
+    """What answers here."""
+
+    run: str
+    version: str
+    fusion: str
+    thresholds: list[Threshold] = Field(description="Choose one by its name; `stored` is usual.")
+    engines: dict[str, str]
+    weights: list[Weights]
+    card: str | None = Field(description="The run's model card, Markdown.")
+    limits: RequestLimits
+
+
+class Example(BaseModel):
+    """A pair of the demo's generated people, whose truth is known."""
+
+    name: str
+    kind: Literal["same", "different", "synthetic"]
+    species: str = Field(description="Kind of forgery; empty for genuine pairs.")
+    photo_a: str = Field(description="Address of the first photo.")
+    photo_b: str
+
+
+# Bodies as JSON, for the description alone; `uploads` reads them, as it does forms.
+_BASE64 = Field(json_schema_extra={"contentEncoding": "base64"})
+_FILE = Field(json_schema_extra={"contentMediaType": "application/octet-stream"})
+_OPTIONS = {
+    "threshold": (str, Field("stored", description="A name of /v1/info's thresholds.")),
+    "crops": (bool, Field(False, description="Whether to return the aligned faces.")),
+}
+
+
+def _body(name: str, photo: object, photos: tuple[str, ...], options: dict[str, tuple]) -> dict:
+    fields = {**dict.fromkeys(photos, (str, photo)), **options}
+    return create_model(name, **fields).model_json_schema()  # type: ignore[call-overload]
+
+
+def request_body(photos: tuple[str, ...], with_options: bool) -> dict:
+    """Describes the body of a request that takes photos, for OpenAPI."""
+    options = _OPTIONS if with_options else {}
+    content = {
+        "multipart/form-data": {"schema": _body("Form", _FILE, photos, options)},
+        "application/json": {"schema": _body("Json", _BASE64, photos, options)},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def photo_of(facts: PhotoFacts, crops: bool) -> Photo:
+    """Describes a photo.
+
+    Args:
+        facts: What was found.
+        crops: Whether to include the aligned face.
+    """
+    return Photo(
+        width=facts.width,
+        height=facts.height,
+        status=facts.status,  # type: ignore[arg-type]
+        box=facts.box,  # type: ignore[arg-type]
+        landmarks=list(facts.landmarks),
+        synthetic_probability=facts.synthetic_probability,
+        quality=Quality(**vars(facts.quality)),
+        crop=_png_url(facts.crop) if crops else None,
+    )
+
+
+def verify_answer(answer: Verification, crops: bool, seconds: float) -> VerifyAnswer:
+    """Gives the answer for a pair.
+
+    Args:
+        answer: The pipeline's.
+        crops: Whether to include the aligned faces.
+        seconds: Time that the request has taken.
+    """
+    first, second = (photo_of(photo, crops) for photo in answer.photos)
+    return VerifyAnswer(
+        accepted=answer.accepted,
+        code=answer.code,
+        reason=answer.reason,
+        score=answer.score if answer.score > REFUSED else None,
+        threshold=Threshold(name=answer.threshold_name, value=answer.threshold),
+        parts=Parts(**vars(answer.parts)) if answer.parts else None,
+        similarity=answer.similarity,
+        comparison=answer.comparison,
+        photos=(first, second),
+        seconds=seconds,
+    )
+
+
+def _png_url(crop: np.ndarray) -> str:
+    _, content = cv2.imencode(".png", crop[:, :, ::-1])
+    return f"data:image/png;base64,{base64.b64encode(content.tobytes()).decode()}"

@@ -1,0 +1,192 @@
+"""Reads a request's photos and options from a form or from JSON, in memory and within limits."""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import fail_after
+from anyio.to_thread import run_sync
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from kryptonite.core.images import count_pixels
+from kryptonite.serve.errors import ServiceError
+from kryptonite.serve.limits import Limits
+from kryptonite.serve.work import too_many_pixels
+
+_OPTION_BYTES = 1000  # of an option's value in a form
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a request takes.
+
+    Args:
+        photos: Names of the photos, all of them required.
+        options: Names of the other fields.
+    """
+
+    photos: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """A request's body.
+
+    Args:
+        photos: Name and file's bytes of each photo.
+        options: What was given of the other fields: text from a form, any value from JSON.
+        pixels: Size of the photos together, as their headers announce it.
+    """
+
+    photos: tuple[tuple[str, bytes], ...]
+    options: dict[str, Any]
+    pixels: int
+
+    def text(self, name: str, default: str) -> str:
+        """An option's text.
+
+        Raises:
+            ServiceError: It is something else (`invalid_value`).
+        """
+        value = self.options.get(name, default)
+        if not isinstance(value, str):
+            raise ServiceError("invalid_value", f"{name}: must be text.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """An option that is true or false; false unless given.
+
+        Raises:
+            ServiceError: It is something else (`invalid_value`).
+        """
+        flags = {True: True, False: False, "true": True, "false": False}
+        value = self.options.get(name, False)
+        if not isinstance(value, bool | str) or value not in flags:
+            raise ServiceError("invalid_value", f"{name}: must be true or false.")
+        return flags[value]
+
+
+async def read_upload(request: Request, form: Form, limits: Limits) -> Upload:
+    """Reads and checks a request's body; nothing of it touches the disk.
+
+    Raises:
+        ServiceError: The body is not such a form or such JSON, exceeds a limit or comes too slowly.
+    """
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    body = _limited(request, limits.body_bytes(len(form.photos)))
+    try:
+        with fail_after(limits.upload_seconds):
+            if kind == "multipart/form-data":
+                fields = await _from_form(request, body, form)
+            elif kind == "application/json":
+                content = b"".join([chunk async for chunk in body])
+                fields = await run_sync(_from_json, content, form)
+            else:
+                raise ServiceError(
+                    "unsupported_media_type",
+                    "The body must be multipart/form-data or application/json.",
+                )
+    except TimeoutError as error:
+        raise ServiceError(
+            "upload_timeout", f"The body did not arrive within {limits.upload_seconds:g} seconds."
+        ) from error
+    return await run_sync(_checked, fields, form, limits)
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yields a body until it exceeds the limit; one that announces so is not read at all."""
+    too_large = ServiceError("body_too_large", f"The body exceeds {limit} bytes.")
+    announced = request.headers.get("Content-Length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        yield chunk
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 0  # never to disk: `_limited` bounds the memory
+
+
+async def _from_form(
+    request: Request, body: AsyncGenerator[bytes, None], form: Form
+) -> dict[str, Any]:
+    parser = _InMemory(
+        request.headers,
+        body,
+        max_files=len(form.photos),
+        max_fields=len(form.options),
+        max_part_size=_OPTION_BYTES,
+    )
+    try:
+        items = (await parser.parse()).multi_items()
+    except MultiPartException as error:
+        # Its messages are all there is to tell them apart.
+        code = "too_many_parts" if error.message.startswith("Too many") else "malformed_body"
+        raise ServiceError(code, error.message) from error
+    fields: dict[str, Any] = {}
+    for name, value in items:
+        if name in fields:
+            raise ServiceError("repeated_field", f"{_shown(name)}: given twice.")
+        fields[name] = value
+        if isinstance(value, UploadFile):
+            fields[name] = value.file.read()  # from memory
+            value.file.close()
+    return fields
+
+
+def _from_json(content: bytes, form: Form) -> dict[str, Any]:
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ServiceError("malformed_body", "The body is not JSON.") from error
+    if not isinstance(fields, dict):
+        raise ServiceError("malformed_body", "The body is not a JSON object.")
+    for name in form.photos:
+        if isinstance(fields.get(name), str):
+            try:
+                fields[name] = base64.b64decode(fields[name], validate=True)
+            except (ValueError, binascii.Error) as error:
+                raise ServiceError("invalid_value", f"{name}: is not base64.") from error
+    return fields
+
+
+def _checked(fields: dict[str, Any], form: Form, limits: Limits) -> Upload:
+    """Checks names and photos before they take anyone's time."""
+    for name in fields:
+        if name not in (*form.photos, *form.options):
+            raise ServiceError("unknown_field", f"{_shown(name)}: no such field.")
+    pixels = sum(_check_photo(name, fields.get(name), limits) for name in form.photos)
+    photos = tuple((name, fields[name]) for name in form.photos)
+    options = {name: fields[name] for name in form.options if name in fields}
+    return Upload(photos, options, pixels)
+
+
+def _check_photo(name: str, content: Any, limits: Limits) -> int:
+    """Number of pixels that a photo's header announces."""
+    if content is None:
+        raise ServiceError("missing_photo", f"{name}: missing.")
+    if not isinstance(content, bytes):
+        raise ServiceError("invalid_value", f"{name}: must be a file, or base64 in JSON.")
+    if len(content) > limits.photo_bytes:
+        raise ServiceError(
+            "image_too_large", f"{name}: exceeds {limits.photo_megabytes:g} megabytes."
+        )
+    pixels = count_pixels(content)
+    if pixels > limits.photo_pixels:
+        raise too_many_pixels(name, limits)
+    return pixels
+
+
+def _shown(name: Sequence[str]) -> str:
+    """A client's own name of a field, short and printable."""
+    return repr(name[:40])
