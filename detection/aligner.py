@@ -6,6 +6,7 @@ The face detector is MTCNN (Zhang et al. 2016), as in facenet-pytorch.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -62,6 +63,35 @@ class AlignerConfig:
     device: str = "auto"
     common_side: int = 0
     common_quality: int = 0
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """An image, and a copy of the size in which faces are searched, made once for all searches.
+
+    Args:
+        pixels: RGB uint8, H×W×3.
+        search_side: As in `AlignerConfig`.
+    """
+
+    pixels: np.ndarray
+    search_side: int
+
+    @cached_property
+    def scale(self) -> float:
+        """Size of the copy over that of the image."""
+        height, width = self.pixels.shape[:2]
+        longer = min(max(height, width), _ELONGATED * min(height, width))
+        return min(1.0, self.search_side / longer, _CANVAS_SIDE / max(height, width))
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """The copy; the image itself where it is small enough."""
+        if self.scale == 1:
+            return self.pixels
+        height, width = self.pixels.shape[:2]
+        size = max(1, round(width * self.scale)), max(1, round(height * self.scale))
+        return cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA)
 
 
 @dataclass(frozen=True)
@@ -127,6 +157,7 @@ class Aligner:
         images = [
             make_uniform(photo, config.common_side, config.common_quality) for photo in photos
         ]
+        searched = [_Photo(image, config.search_side) for image in images]
         landmarks = np.zeros((len(images), 5, 2), np.float32)
         boxes = np.zeros((len(images), 4), np.float32)
         confidence = np.zeros(len(images), np.float32)
@@ -135,7 +166,7 @@ class Aligner:
         def search(
             rows: list[int], name: str, min_face: int | None, pad: float, large: bool = False
         ) -> None:
-            for row, face in self._search(images, rows, min_face, pad, large).items():
+            for row, face in self._search(searched, rows, min_face, pad, large).items():
                 boxes[row], confidence[row], landmarks[row], status[row] = *face, name
 
         def missing() -> list[int]:
@@ -184,7 +215,7 @@ class Aligner:
 
     def _search(
         self,
-        images: Sequence[np.ndarray],
+        photos: Sequence[_Photo],
         rows: list[int],
         min_face: int | None,
         pad: float,
@@ -193,7 +224,7 @@ class Aligner:
         """Finds the subject's face in some of the images.
 
         Args:
-            images: RGB uint8, of any sizes.
+            photos: Images of any sizes.
             rows: Indices of the images to search.
             min_face: Smallest face in pixels of the image as searched; None for a quarter of the
                 padded image's shorter side.
@@ -206,7 +237,7 @@ class Aligner:
         """
         groups: dict[tuple[int, ...], list[tuple[int, _Search]]] = defaultdict(list)
         for row in rows:
-            search = _prepare(images[row], self.config.search_side, pad)
+            search = _prepare(photos[row], pad)
             groups[search.canvas.shape].append((row, search))
         found = {}
         for shape, group in groups.items():
@@ -230,7 +261,7 @@ class Aligner:
                     if len(faces):
                         boxes = (faces[:, :4] - search.shift) / search.scale
                         best = choose_face(
-                            boxes, images[row].shape[:2], skipped_side / search.scale
+                            boxes, photos[row].pixels.shape[:2], skipped_side / search.scale
                         )
                         if best is not None:
                             found[row] = (
@@ -281,28 +312,20 @@ def choose_face(boxes: np.ndarray, shape: tuple[int, int], skipped_side: float =
     return best if certain else None
 
 
-def _prepare(image: np.ndarray, search_side: int, pad: float) -> _Search:
-    """Shrinks to `search_side`, pads by `pad`, and fills up to a multiple of 32.
+def _prepare(photo: _Photo, pad: float) -> _Search:
+    """Pads the copy to search by `pad`, and fills it up to a multiple of 32.
 
     Filling up lets photos of similar sizes share a batch. The canvas depends on the image alone, so
     a photo gives the same face in any batch.
     """
-    height, width = image.shape[:2]
-    longer = min(max(height, width), _ELONGATED * min(height, width))
-    scale = min(1.0, search_side / longer, _CANVAS_SIDE / max(height, width))
-    if scale < 1:
-        image = cv2.resize(
-            image,
-            (max(1, round(width * scale)), max(1, round(height * scale))),
-            interpolation=cv2.INTER_AREA,
-        )
+    image = photo.small
     shift = round(min(max(image.shape[:2]), _ELONGATED * min(image.shape[:2])) * pad)
     if shift:
         image = cv2.copyMakeBorder(image, shift, shift, shift, shift, cv2.BORDER_REPLICATE)
     bottom, right = (-image.shape[0]) % 32, (-image.shape[1]) % 32
     if bottom or right:
         image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-    return _Search(image, scale, shift)
+    return _Search(image, photo.scale, shift)
 
 
 def centre(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
