@@ -47,7 +47,7 @@ def main(arguments: list[str], program: str) -> int:
         raise ConfigError(
             f"the service needs {', '.join(missing)}: pip install 'kryptonite[serve]'"
         )
-    key = _read_key(options.api_key_file)
+    key = read_key(options.api_key_file)
     limits = Limits(**{name: getattr(options, name) for name in _LIMITS})
 
     from kryptonite.runs.load import load
@@ -68,7 +68,7 @@ def main(arguments: list[str], program: str) -> int:
     return 0
 
 
-def _read_key(file: str | None) -> str:
+def read_key(file: str | None) -> str:
     """The API key; empty for none.
 
     Raises:

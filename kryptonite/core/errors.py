@@ -13,6 +13,10 @@ class ImageReadError(KryptoniteError):
     """An image file is missing, truncated or not an image."""
 
 
+class ImageTooLargeError(ImageReadError):
+    """An image has more pixels than are decoded."""
+
+
 class InputContractError(KryptoniteError):
     """Crops do not fit the model: template, size or dtype differ."""
 

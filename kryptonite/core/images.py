@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kryptonite.core import jpeg, png
-from kryptonite.core.errors import ImageReadError
+from kryptonite.core.errors import ImageReadError, ImageTooLargeError
 
 MAX_MEGAPIXELS = 100  # a decoded photo of this size takes 300 MB
 MAX_SIDE = 100_000  # pixels
@@ -75,7 +75,8 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         RGB uint8 array, H×W×3, turned upright by the EXIF orientation tag.
 
     Raises:
-        ImageReadError: The bytes are not a complete image, or it is too large.
+        ImageTooLargeError: The image is too large.
+        ImageReadError: The bytes are not a complete image.
     """
     try:
         if jpeg.is_open_ended(content):
@@ -84,7 +85,7 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
     except MemoryError:
         raise  # not the file's fault
     except _RefusedError as error:
-        raise ImageReadError(f"{shown(name)}: {error}") from error
+        raise ImageTooLargeError(f"{shown(name)}: {error}") from error
     # Pillow raises OSError, SyntaxError, struct.error, … for broken files.
     except Exception as error:
         reason, cause = _reason(content, error), error

@@ -130,7 +130,8 @@ def _private(desk: _Desk, about: About, key: str) -> APIRouter:
     def check_key(
         given: Annotated[str | None, Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))],
     ) -> None:
-        if key and not hmac.compare_digest((given or "").encode(), key.encode()):
+        # Header values are bytes, which the framework shows as Latin-1.
+        if key and not hmac.compare_digest((given or "").encode("latin-1"), key.encode()):
             raise ServiceError("unauthorized")
 
     names = [threshold.name for threshold in about.info.thresholds]

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,17 +100,24 @@ async def read_upload(request: Request, form: Form, limits: Limits) -> Upload:
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """Yields a body until it exceeds the limit; one that announces so is not read at all."""
+    """Yields a body up to the limit, then refuses it.
+
+    A client that still sends when the answer comes may never read it, so a body of up to twice the
+    limit is read to its end, though not kept.
+    """
     too_large = ServiceError("body_too_large", f"The body exceeds {limit} bytes.")
     announced = request.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and int(announced) > 2 * limit:
         raise too_large
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > limit:
+        if size > 2 * limit:
             raise too_large
-        yield chunk
+        if size <= limit:
+            yield chunk
+    if size > limit:
+        raise too_large
 
 
 class _InMemory(MultiPartParser):
@@ -187,6 +194,6 @@ def _check_photo(name: str, content: Any, limits: Limits) -> int:
     return pixels
 
 
-def _shown(name: Sequence[str]) -> str:
+def _shown(name: str) -> str:
     """A client's own name of a field, short and printable."""
     return repr(name[:40])

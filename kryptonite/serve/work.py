@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptonite.core.errors import ImageReadError
+from kryptonite.core.errors import ImageReadError, ImageTooLargeError
 from kryptonite.core.images import decode_rgb
 from kryptonite.inference.pipeline import PhotoFacts, Pipeline, Verification
 from kryptonite.serve.errors import ServiceError
@@ -80,6 +80,8 @@ class Worker:
         _, name, content = photo
         try:
             image = decode_rgb(content, name)
+        except ImageTooLargeError:
+            return too_many_pixels(name, self._limits)
         except ImageReadError as error:
             return ServiceError("unreadable_image", str(error))
         # Some files hold another image than their header says.

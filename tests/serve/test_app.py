@@ -1,0 +1,369 @@
+"""Every address of the service, and its answers against the pipeline's own."""
+
+import base64
+import io
+import re
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kryptonite.inference.verdict import REASONS
+from kryptonite.serve.errors import CODES
+from kryptonite.serve.limits import Limits
+from kryptonite.serve.models import Code
+from kryptonite.serve.work import Job, Worker
+from tests.serve.conftest import encoded
+
+
+def form(first, second):
+    return {"photo_a": ("a.png", first), "photo_b": ("b.png", second)}
+
+
+def as_json(first, second, **options):
+    photos = {"photo_a": first, "photo_b": second}
+    return {name: base64.b64encode(photo).decode() for name, photo in photos.items()} | options
+
+
+def check_answer(answer, expected):
+    """Compares a JSON answer with a Verification."""
+    assert answer["accepted"] is expected.accepted
+    assert (answer["code"], answer["reason"]) == (expected.code, expected.reason)
+    assert answer["score"] == pytest.approx(expected.score, abs=1e-4)
+    name, value = expected.threshold_name, expected.threshold
+    assert answer["threshold"] == {"name": name, "value": value}
+    assert answer["parts"] == pytest.approx(vars(expected.parts), abs=1e-4)
+    assert answer["similarity"] == pytest.approx(expected.similarity, abs=1e-5)
+    assert answer["comparison"] == pytest.approx(expected.comparison, abs=1e-4)
+    for photo, facts in zip(answer["photos"], expected.photos, strict=True):
+        assert (photo["width"], photo["height"]) == (facts.width, facts.height)
+        assert photo["status"] == facts.status
+        assert photo["box"] == pytest.approx(facts.box, abs=1e-2)
+        assert np.allclose(photo["landmarks"], facts.landmarks, atol=1e-2)
+        probability = facts.synthetic_probability
+        assert photo["synthetic_probability"] == pytest.approx(probability, abs=1e-5)
+        assert photo["quality"] == pytest.approx(vars(facts.quality), rel=1e-2)
+
+
+def test_verify_answers_as_the_pipeline_does(client, photos, served_pipeline):
+    expected = served_pipeline.verify(*photos[:2])
+    for answer in (
+        client.post("/v1/verify", files=form(*photos[:2])),
+        client.post("/v1/verify", json=as_json(*photos[:2])),
+    ):
+        assert answer.status_code == 200
+        check_answer(answer.json(), expected)
+        assert answer.json()["seconds"] > 0
+        assert [photo["crop"] for photo in answer.json()["photos"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"), [("stored", None), ("fmr=0.1", True), ("fmr=0.01", False)]
+)
+def test_verify_decides_at_the_threshold_of_the_name(
+    client, photos, served_pipeline, name, accepted
+):
+    expected = served_pipeline.verify(*photos[:2], threshold=name)
+    assert accepted is None or expected.accepted is accepted
+    fields = {"files": form(*photos[:2]), "data": {"threshold": name}}
+    check_answer(client.post("/v1/verify", **fields).json(), expected)
+    check_answer(
+        client.post("/v1/verify", json=as_json(*photos[:2], threshold=name)).json(), expected
+    )
+
+
+def test_verify_returns_aligned_faces_when_asked(client, photos, served_pipeline):
+    expected = served_pipeline.verify(*photos[:2]).photos
+    for answer in (
+        client.post("/v1/verify", files=form(*photos[:2]), data={"crops": "true"}),
+        client.post("/v1/verify", json=as_json(*photos[:2], crops=True)),
+    ):
+        for photo, facts in zip(answer.json()["photos"], expected, strict=True):
+            start, _, content = photo["crop"].partition(",")
+            assert start == "data:image/png;base64"
+            crop = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+            assert np.array_equal(crop, facts.crop)
+
+
+def test_verify_gives_no_score_when_a_face_is_missing(client, photos):
+    black = encoded(np.zeros((90, 120, 3), np.uint8))
+    answer = client.post("/v1/verify", files=form(photos[0], black)).json()
+    assert (answer["code"], answer["accepted"]) == ("no_face_in_photo_b", False)
+    assert answer["score"] is None and answer["parts"] is None
+    assert [photo["status"] for photo in answer["photos"]] == ["found_padded", "centre_crop"]
+    assert (answer["photos"][1]["width"], answer["photos"][1]["height"]) == (120, 90)
+
+
+def test_verify_takes_any_file_name(client, photos):
+    names = ["лицо на фото.png", "顔\"'\\..\\/etc/passwd\r\n.png"]
+    files = {
+        field: (name, photo)
+        for field, name, photo in zip(("photo_a", "photo_b"), names, photos, strict=False)
+    }
+    assert client.post("/v1/verify", files=files).status_code == 200
+
+
+def test_score_image_answers_as_the_detector_does(client, photos, served_pipeline):
+    expected = served_pipeline.verify(*photos[:2]).photos[0]
+    encoded_photo = base64.b64encode(photos[0]).decode()
+    for answer in (
+        client.post("/v1/score-image", files={"photo": photos[0]}),
+        client.post("/v1/score-image", json={"photo": encoded_photo}),
+    ):
+        assert answer.status_code == 200
+        answer = answer.json()
+        assert answer["log_odds"] == pytest.approx(expected.log_odds, abs=1e-4)
+        assert answer["synthetic_probability"] == answer["photo"]["synthetic_probability"]
+        assert answer["photo"]["status"] == expected.status
+
+
+def test_info_describes_the_run(client):
+    info = client.get("/v1/info").json()
+    assert (info["run"], info["fusion"], info["card"]) == ("tiny", "llr", None)
+    assert [threshold["name"] for threshold in info["thresholds"]] == [
+        "stored",
+        "fmr=0.1",
+        "fmr=0.01",
+    ]
+    assert info["engines"] == {"recognition": "torch on cpu", "liveness": "torch on cpu"}
+    assert {"part": "liveness", "source": "scratch", "licence": info["weights"][2]["licence"]} == (
+        info["weights"][2]
+    )
+    assert info["limits"]["bytes_per_photo"] == 10_000_000
+
+
+def test_health_and_page_need_no_key_and_the_rest_does(make_client, photos):
+    client = make_client(key="схема-1")
+    assert client.get("/v1/health").json() == {"status": "ok"}
+    assert client.get("/metrics").status_code == client.get("/").status_code == 200
+    calls = [
+        ("GET", "/v1/info", {}),
+        ("GET", "/v1/examples", {}),
+        ("GET", "/v1/examples/pair-1/a", {}),
+        ("POST", "/v1/verify", {"files": form(*photos[:2])}),
+        ("POST", "/v1/score-image", {"files": {"photo": photos[0]}}),
+    ]
+    for method, address, body in calls:
+        for headers in ({}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}):
+            answer = client.request(method, address, headers=headers, **body)
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), address
+        answer = client.request(method, address, headers={"X-API-Key": "схема-1".encode()}, **body)
+        assert answer.status_code == (404 if "pair-1" in address else 200), address
+
+
+def test_page_loads_nothing_from_elsewhere(client):
+    page = client.get("/")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.headers["Content-Security-Policy"] == (
+        "default-src 'self'; img-src 'self' blob: data:"
+    )
+    linked = re.findall(r"(?:src|href)=\"([^\"#]+)\"", page.text)
+    assert linked and all(address.startswith("/static/") for address in linked)
+    assert {client.get(address).status_code for address in linked} == {200}
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("GET", "/static/../app.py", 404, "not_found"),
+        ("GET", "/static/%2e%2e/app.py", 404, "not_found"),
+        ("GET", "/docs", 404, "not_found"),
+        ("GET", "/v1/examples/pair-1/c", 404, "not_found"),
+        ("GET", "/v1/verify", 405, "method_not_allowed"),
+        ("PUT", "/v1/health", 405, "method_not_allowed"),
+    ],
+)
+def test_service_answers_errors_alike_when_address_is_wrong(client, method, address, status, code):
+    answer = client.request(method, address)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.json()["message"].endswith(".")
+
+
+def test_openapi_describes_bodies_answers_and_errors(client):
+    api = client.get("/openapi.json").json()
+    assert set(api["paths"]) == {
+        "/metrics",
+        "/v1/health",
+        "/v1/info",
+        "/v1/examples",
+        "/v1/examples/{name}/{side}",
+        "/v1/verify",
+        "/v1/score-image",
+    }
+    verify = api["paths"]["/v1/verify"]["post"]
+    for content in verify["requestBody"]["content"].values():
+        assert list(content["schema"]["properties"]) == ["photo_a", "photo_b", "threshold", "crops"]
+        assert content["schema"]["required"] == ["photo_a", "photo_b"]
+    assert {int(status) for status in verify["responses"]} >= {
+        status for status, _ in CODES.values()
+    }
+    schemas = api["components"]["schemas"]
+    assert schemas["VerifyAnswer"]["properties"]["code"]["enum"] == list(REASONS)
+    assert schemas["ErrorAnswer"]["properties"]["code"]["enum"] == list(CODES)
+    assert verify["security"] == [{"APIKeyHeader": []}]
+    assert Code.__args__ == tuple(REASONS)
+
+
+class Held:
+    """A pipeline that waits in its first call until it is released."""
+
+    def __init__(self, pipeline):
+        self._pipeline, self._lock = pipeline, threading.Lock()
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.batches = []
+
+    def __getattr__(self, name):
+        return getattr(self._pipeline, name)
+
+    def verify_many(self, pairs, thresholds=None):
+        if thresholds:  # warming up has none
+            self.batches.append(len(pairs))
+            self.begun.set()
+            assert self.release.wait(60)
+        return self._pipeline.verify_many(pairs, thresholds)
+
+
+@pytest.fixture
+def held(served_pipeline):
+    return Held(served_pipeline)
+
+
+def wait_for_queue(client, length):
+    """Returns once so many requests wait."""
+    while f"kryptonite_queue_requests {float(length)}" not in client.get("/metrics").text:
+        pass
+
+
+def test_requests_that_come_together_are_one_batch_and_answered_as_alone(
+    make_client, held, photos, served_pipeline
+):
+    client = make_client(pipeline=held)
+    pairs = [(a, b) for a in photos for b in photos if a is not b][:6]
+    with ThreadPoolExecutor(6) as threads:
+        answers = [threads.submit(client.post, "/v1/verify", files=form(*pairs[0]))]
+        assert held.begun.wait(60)
+        answers += [
+            threads.submit(client.post, "/v1/verify", files=form(*pair)) for pair in pairs[1:]
+        ]
+        wait_for_queue(client, 5)
+        held.release.set()
+    assert held.batches == [1, 5]
+    for answer, pair in zip(answers, pairs, strict=True):
+        check_answer(answer.result().json(), served_pipeline.verify(*pair))
+    figures = client.get("/metrics").text
+    assert "kryptonite_batch_requests_count 2.0" in figures
+    assert "kryptonite_batch_requests_sum 6.0" in figures
+
+
+def test_one_broken_photo_fails_no_other_request_of_its_batch(make_client, held, photos):
+    client = make_client(pipeline=held)
+    pairs = [photos[:2], [photos[0], b"a text and no image"], photos[2:4]]
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(client.post, "/v1/verify", files=form(*photos[:2]))
+        assert held.begun.wait(60)
+        answers = [threads.submit(client.post, "/v1/verify", files=form(*pair)) for pair in pairs]
+        wait_for_queue(client, 3)
+        held.release.set()
+    assert held.batches == [1, 2]
+    assert [answer.result().status_code for answer in (first, *answers)] == [200, 200, 422, 200]
+
+
+def test_service_answers_503_when_all_places_are_taken(make_client, held, photos):
+    client = make_client(pipeline=held, limits=Limits(requests=2))
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(client.post, "/v1/verify", files=form(*photos[:2]))]
+        assert held.begun.wait(60)
+        answers.append(threads.submit(client.post, "/v1/verify", files=form(*photos[:2])))
+        wait_for_queue(client, 1)
+        refused = client.post("/v1/verify", files=form(*photos[:2]))
+        held.release.set()
+    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    assert refused.headers["Retry-After"] == "1"
+    assert [answer.result().status_code for answer in answers] == [200, 200]
+    assert client.post("/v1/verify", files=form(*photos[:2])).status_code == 200
+
+
+def test_service_answers_503_when_the_answer_takes_too_long(make_client, held, photos):
+    client = make_client(pipeline=held, limits=Limits(answer_seconds=0.05))
+    late = client.post("/v1/verify", files=form(*photos[:2]))
+    waiting = client.post("/v1/verify", files=form(*photos[:2]))  # is taken out of the queue
+    held.release.set()
+    for answer in (late, waiting):
+        assert (answer.status_code, answer.json()["code"]) == (503, "answer_timeout")
+        assert answer.headers["Retry-After"] == "1"
+
+
+def test_service_answers_500_and_goes_on_when_it_fails(
+    make_client, served_pipeline, photos, monkeypatch, caplog
+):
+    broken = Held(served_pipeline)
+    broken.release.set()
+    client = make_client(pipeline=broken)
+    monkeypatch.setattr(broken, "verify_many", lambda *_: 1 / 0, raising=False)
+    answer = client.post("/v1/verify", files=form(*photos[:2]))
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "ZeroDivisionError" in caplog.text and "Content-Security-Policy" in answer.headers
+    monkeypatch.undo()
+    assert client.post("/v1/verify", files=form(*photos[:2])).status_code == 200
+
+
+def test_metrics_count_requests_by_the_code_of_their_answer(client, photos):
+    answer = client.post("/v1/verify", files=form(*photos[:2])).json()
+    for _ in range(2):
+        client.post("/v1/verify", files=form(photos[0], b"text"))
+    client.post("/v1/score-image", files={"photo": photos[0]})
+    client.get("/v1/verify")
+    figures = client.get("/metrics").text
+    counted = re.findall(
+        r"kryptonite_requests_total\{code=\"(\w+)\",endpoint=\"(.+)\"\} (.+)", figures
+    )
+    assert set(counted) == {
+        (answer["code"], "/v1/verify", "1.0"),
+        ("unreadable_image", "/v1/verify", "2.0"),
+        ("ok", "/v1/score-image", "1.0"),
+    }
+    assert 'kryptonite_request_seconds_count{endpoint="/v1/verify"} 3.0' in figures
+
+
+_written = None
+
+
+def _watch(event, arguments):
+    """Notes the files that are opened for writing; an audit hook cannot be removed."""
+    if _written is not None and event == "open":
+        path, _, flags = arguments
+        if flags & 3:  # not read-only
+            _written.append(path)
+
+
+sys.addaudithook(_watch)
+
+
+def test_uploads_touch_no_disk_and_no_log(client, photos, monkeypatch, caplog, capfd):
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    large = encoded(noise, "BMP")
+    assert len(large) > 4e6  # more than any parser keeps in memory by itself
+    monkeypatch.setattr(sys.modules[__name__], "_written", [])
+    with open("/dev/null", "w"):
+        assert _written == ["/dev/null"]  # the hook sees what it should
+    _written.clear()
+    for answer in (
+        client.post("/v1/verify", files=form(large, photos[0])),
+        client.post("/v1/verify", json=as_json(large, photos[0])),
+        client.post("/v1/verify", files=form(large, b"text")),
+    ):
+        assert answer.status_code in (200, 422)
+    assert _written == []
+    assert not [record for record in caplog.records if record.name.startswith("kryptonite")]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pixels_decide_how_many_requests_are_one_batch(served_pipeline):
+    worker = Worker(served_pipeline, replace(Limits(), batch=4))
+    assert worker.weigh(Job((), 100)) == 1 / 4
+    assert worker.weigh(Job((), 30_000_000)) == 1 / 2

@@ -1,0 +1,138 @@
+"""The command as a process: its socket, its signals, its key."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kryptonite.cli import serve
+from kryptonite.cli.main import main
+from kryptonite.serve.server import listen
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def start(served_run, tmp_path):
+    """Starts `kryptonite serve` and gives the process, its host and its port."""
+    processes = []
+
+    def run(*options, **environment):
+        command = [sys.executable, "-m", "kryptonite", "serve", "--run", str(served_run)]
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--device", "cpu", *options],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        line = process.stdout.readline()
+        found = re.match(r"tiny: http://(.+):(\d+)/ \(recognition by torch on cpu, ", line)
+        assert found, line or process.stderr.read()
+        return process, found[1], int(found[2])
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def form(*photos):
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="photo_%c"; filename="x"\r\n\r\n' % name
+        + photo
+        + b"\r\n"
+        for name, photo in zip(b"ab", photos, strict=True)
+    ]
+    return b"".join(parts) + b"--b--\r\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_answers_the_request_it_has_when_it_is_stopped(start, photos, tmp_path, number):
+    process, host, port = start()
+    body = form(*photos[:2])
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    connection.putrequest("POST", "/v1/verify")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    connection.send(body[:1000])
+    other = http.client.HTTPConnection(host, port, timeout=60)
+    other.request("GET", "/v1/health")  # the first request is in the house by now
+    assert other.getresponse().status == 200
+    process.send_signal(number)
+    while True:  # until it takes no more
+        try:
+            socket.create_connection((host, port), timeout=60).close()
+        except ConnectionRefusedError:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None
+    connection.send(body[1000:])
+    answer = connection.getresponse()
+    assert answer.status == 200 and b'"accepted":' in answer.read()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_serve_takes_the_key_of_the_environment(start):
+    process, host, port = start(KRYPTONITE_API_KEY="secret")
+    for headers, status in (({}, 401), ({"X-API-Key": "secret"}, 200)):
+        connection = http.client.HTTPConnection(host, port, timeout=60)
+        connection.request("GET", "/v1/info", headers=headers)
+        assert connection.getresponse().status == status
+    assert b"secret" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+
+def test_serve_says_what_to_install_when_the_extra_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else name)
+    assert main(["serve", "--run", "nowhere"]) == 2
+    assert capsys.readouterr().err == (
+        "kryptonite serve: the service needs uvicorn: pip install 'kryptonite[serve]'\n"
+    )
+
+
+def test_serve_names_the_address_when_it_is_taken(served_run, capsys):
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        call = ["serve", "--run", str(served_run), "--device", "cpu", "--port", port]
+        assert main(call) == 2
+    assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--megapixels", "0", "megapixels must be above 0"),
+        ("--api_key_file", "empty", "holds no API key"),
+        ("--api_key_file", "gone", "gone: No such file"),
+    ],
+)
+def test_serve_refuses_wrong_options(tmp_path, monkeypatch, capsys, option, value, says):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").write_text("\n")
+    assert main(["serve", "--run", "nowhere", option, value]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_read_key_takes_one_of_file_and_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv(serve.KEY_VARIABLE, raising=False)
+    file = tmp_path / "key"
+    file.write_text("from file\n")
+    assert serve.read_key(None) == "" and serve.read_key(str(file)) == "from file"
+    monkeypatch.setenv(serve.KEY_VARIABLE, "from environment")
+    assert serve.read_key(None) == "from environment"
+    with pytest.raises(serve.ConfigError, match="give one of them"):
+        serve.read_key(str(file))
