@@ -7,8 +7,8 @@ const SLOTS = ["a", "b"];
 // Rules of thumb for the words beside the figures: below the first it is low, above the second high.
 const QUALITY = {
   face_pixels: { bounds: [60, 112], digits: 0, unit: "facts.pixels" },
-  sharpness: { bounds: [20, 60], digits: 0 },
-  brightness: { bounds: [0.2, 0.8], digits: 2 },
+  sharpness: { bounds: [50, 200], digits: 0 },
+  brightness: { bounds: [0.25, 0.8], digits: 2 },
   contrast: { bounds: [0.08, 0.3], digits: 2 },
 };
 const BRANCHES = ["recognition", "detector", "similarity", "differential_detector"];
@@ -459,12 +459,12 @@ function drawScale(scale, score, threshold) {
   );
 }
 
-function showParts({ parts, similarity, photos }) {
+function showParts({ parts, similarity, comparison, photos }) {
   byId("parts-body").hidden = !parts;
   byId("parts-none").hidden = Boolean(parts);
   byId("parts-none").textContent = text(photos.every(isFound) ? "parts.none" : "parts.no_face");
   if (!parts) return;
-  const end = bound(Object.values(parts).map((value) => value ?? 0));
+  const end = bound(Object.values(parts));
   const [a, b] = photos.map((photo) =>
     isFound(photo) ? percent(photo.synthetic_probability) : text("facts.none"),
   );
@@ -475,11 +475,14 @@ function showParts({ parts, similarity, photos }) {
     detector: text("parts.synthetic", { a, b }),
     differential_detector: "",
   };
+  // Not every fusion weighs the similarity as a sign of forgery, and not every run has a
+  // differential detector: the service then gives exactly 0.
+  const shown = BRANCHES.filter((branch) => branch !== "similarity" || parts.similarity);
   byId("parts").replaceChildren(
-    ...BRANCHES.map((branch) => {
+    ...shown.map((branch) => {
       const name = element("th", { scope: "row" }, text(`branch.${branch}`));
-      const value = parts[branch] ?? null;
-      if (value === null) {
+      const value = parts[branch];
+      if (branch === "differential_detector" && comparison === 0) {
         const absent = element("td", { colspan: 2, class: "soft" }, text("parts.absent"));
         return element("tr", {}, name, absent);
       }

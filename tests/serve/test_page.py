@@ -1,0 +1,620 @@
+"""The page in a real browser, served by the service on a tiny run."""
+
+import base64
+import json
+import re
+import shutil
+import urllib.request
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from kryptonite.inference.verdict import REASONS
+from tests.tiny import write_run
+
+PAGE = Path(__file__).parents[2] / "kryptonite/serve/page"
+STRINGS = json.loads((PAGE / "strings.json").read_text(encoding="utf-8"))
+LANGUAGES = {"en": "en-US", "ru": "ru-RU"}
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+BYTES_PER_PHOTO = 10**6
+ERRORS = {"image_too_large": 413, "unreadable_image": 422, "busy": 503, "unauthorized": 401}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; docs/contributing.md says how to install it")
+    with sync_playwright() as playwright:
+        # Without a sandbox, since root cannot have one.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, faces):
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [folder / f"{number}.png" for number in range(3)]
+    for path, face in zip(paths, faces, strict=False):
+        Image.fromarray(face).save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def black(photos):
+    path = photos[0].with_name("black.png")
+    Image.new("RGB", (160, 160)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, photos):
+    """A run with untrained networks that accepts every pair, but at fmr=0.01 none, and examples."""
+    run = write_run(tmp_path_factory.mktemp("page") / "run")
+    stored = json.loads((run / "fusion.json").read_text())
+    for fuser in stored["fusers"].values():
+        fuser |= {"threshold": -50, "at_fmr": {"fmr=0.01": 50}}
+    (run / "fusion.json").write_text(json.dumps(stored))
+    write_examples(run / "data-root", photos)
+    return run
+
+
+def write_examples(root, photos):
+    """A demo's test pairs, one of each kind."""
+    (root / "demo.json").parent.mkdir()
+    (root / "demo.json").write_text("{}")
+    columns = "pair_id,label_a,label_b,synthetic_a,synthetic_b,kind,label,species\n"
+    rows = ["1,7,7,0,1,synthetic,0,face_swap", "2,7,8,0,0,different,0,", "3,7,7,0,0,same,1,"]
+    (root / "gt.csv").write_text(columns + "\n".join(f"0000000{row}" for row in rows) + "\n")
+    for row in rows:
+        folder = root / f"data/test_public/images/0000000{row[0]}"
+        folder.mkdir(parents=True)
+        for number in (0, 1):
+            with Image.open(photos[number]) as photo:
+                photo.save(folder / f"{number}.jpg")
+
+
+@pytest.fixture(scope="module")
+def address(run, tmp_path_factory):
+    import sys; sys.path.insert(0, "/tmp/wt/scratch-page")
+    import stub
+    from kryptonite.runs.load import load
+    from kryptonite.serve.examples import load_examples
+    pipeline = load(run, cache=tmp_path_factory.mktemp("cache"), device="cpu")
+    server, thread, address = stub.start(stub.make(pipeline, load_examples(run / "data-root"), BYTES_PER_PHOTO))
+    yield address
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def answer(address, photos):
+    """The service's answer on two photos, as it goes to the page."""
+    photo_a, photo_b = (base64.b64encode(path.read_bytes()).decode() for path in photos[:2])
+    question = {"photo_a": photo_a, "photo_b": photo_b, "crops": True}
+    request = urllib.request.Request(
+        f"{address}/v1/verify",
+        json.dumps(question).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
+
+
+class Visit:
+    """A tab, and what went wrong in it."""
+
+    def __init__(self, browser, address, **options):
+        usual = {"locale": "en-US", "reduced_motion": "reduce"}  # scrolling takes no time then
+        self.context = browser.new_context(**{**usual, **options})
+        self.tab = self.context.new_page()
+        self.tab.set_default_timeout(20_000)
+        self.address, self.complaints, self.requests = address, [], []
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.open()
+
+    def open(self):
+        self.tab.goto(self.address)
+        # The examples come last.
+        self.tab.locator("#example-list button").first.wait_for()
+
+    def choose(self, photo_a, photo_b):
+        self.tab.set_input_files("#photo-a", photo_a)
+        self.tab.set_input_files("#photo-b", photo_b)
+
+    def compare(self, photo_a, photo_b):
+        """Chooses two photos and waits for the answer."""
+        self.choose(photo_a, photo_b)
+        self.tab.click("#submit")
+        self.tab.locator("#answer-body").wait_for()
+
+    def see(self, selector):
+        """The text of an element, as it is seen."""
+        return self.tab.locator(selector).inner_text()
+
+    def answer_with(self, answer, **changes):
+        """Answers comparisons in place of the service."""
+        self.tab.unroute_all()
+        self.tab.route("**/v1/verify", lambda route: route.fulfill(json={**answer, **changes}))
+
+    def refuse_with(self, status, code, headers=None):
+        """Refuses comparisons as the service does, in its place."""
+        problem = {"code": code, "message": f"the sentence about {code}"}
+        self.tab.unroute_all()
+        self.tab.route(
+            "**/v1/verify",
+            lambda route: route.fulfill(status=status, json=problem, headers=headers or {}),
+        )
+
+    def focused(self):
+        return self.tab.evaluate("document.activeElement.id")
+
+    def is_too_wide(self):
+        return self.tab.evaluate(
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        )
+
+    def violations(self):
+        """What axe-core finds, by rule, with the elements."""
+        found = Axe().run(self.tab).response["violations"]
+        return {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found}
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens the page; checks at the end that no tab complained, but of answers it was given."""
+    visits = []
+
+    def start(**options):
+        visits.append(Visit(browser, options.pop("address", address), **options))
+        return visits[-1]
+
+    yield start
+    for each in visits:
+        refused = "Failed to load resource"
+        assert [line for line in each.complaints if not line.startswith(refused)] == []
+        each.context.close()
+
+
+def test_page_shows_the_answer_when_two_photos_are_uploaded(visit, photos, address):
+    page = visit()
+    page.compare(photos[0], photos[1])
+    assert page.see("#verdict-title") == "Accepted"
+    assert page.see("#verdict").count("\n") == 1
+    assert re.fullmatch(r"The score −?\d+\.\d\d reaches the threshold −50\.00\.", page.see("#score-text"))
+    assert page.tab.locator("#scale circle").count() == 1
+    assert page.tab.locator(".overlay rect.line").count() == 2
+    assert page.tab.locator(".overlay path.line").count() == 10
+    crops = page.tab.locator("img.crop")
+    assert crops.evaluate_all("all => all.map(each => each.naturalWidth)") == [32, 32]
+    assert "cosine similarity" in page.see("#parts")
+    assert re.search(r"Recognition.*\n.*[+−]\d+\.\d\d\s+(for|against)", page.see("#parts"))
+    assert re.search(r"Face size\s+\d+ pixels: ", page.see("#facts"))
+    assert "160 × 160 pixels" in page.see("#facts")
+    assert re.fullmatch(r"Computed in \d+\.\d\d s\.", page.see("#time"))
+    assert page.see("#status").startswith("Accepted. The score")
+    assert page.focused() == "answer-title"
+    assert page.complaints == []
+    assert {url for url in page.requests if not url.startswith((address, "blob:", "data:"))} == set()
+
+
+def test_page_draws_the_face_where_the_service_found_it(visit, photos, answer):
+    page = visit()
+    page.answer_with(answer)
+    page.compare(photos[0], photos[1])
+    photo = answer["photos"][0]
+    drawn = page.tab.locator("#panel-a .overlay rect.line").bounding_box()
+    image = page.tab.locator("#panel-a img").bounding_box()
+    scale = image["width"] / photo["width"]
+    assert drawn["x"] - image["x"] == pytest.approx(photo["box"][0] * scale, abs=2.5)
+    assert drawn["width"] == pytest.approx((photo["box"][2] - photo["box"][0]) * scale, abs=4)
+
+
+def test_page_compares_again_when_another_threshold_is_chosen(visit, photos):
+    page = visit()
+    page.compare(photos[0], photos[1])
+    page.tab.focus("#threshold")
+    page.tab.select_option("#threshold", "fmr=0.01")
+    expect(page.tab.locator("#verdict-title")).to_contain_text("Refused: ")
+    assert "below the threshold 50.00" in page.see("#score-text")
+    assert page.focused() == "threshold"
+    assert page.tab.locator("#threshold option").all_inner_texts() == [
+        "Stored with the run (−50.00)",
+        "FMR 1% (50.00)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "order"),
+    [("no_face_in_photo_a", "nf"), ("no_face_in_photo_b", "fn"), ("no_face_in_either_photo", "nn")],
+)
+def test_page_says_which_photo_lacks_a_face(visit, photos, black, code, order):
+    page = visit()
+    page.compare(*(photos[0] if letter == "f" else black for letter in order))
+    assert page.see("#verdict-title") == STRINGS["en"][f"code.{code}"]
+    assert page.see("#score-text").startswith("There is no score")
+    assert page.tab.locator("#scale circle").count() == 0
+    assert page.tab.locator(".overlay rect.line").count() == order.count("f")
+    assert page.tab.locator("img.crop").count() == order.count("f")
+    assert page.see("#facts").count("not found") == order.count("n")
+    assert page.see("#parts-none") == STRINGS["en"]["parts.no_face"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_says_every_code_in_words(visit, photos, answer, language):
+    page = visit(locale=LANGUAGES[language])
+    page.choose(photos[0], photos[1])
+    for code in REASONS:
+        page.answer_with(answer, code=code, accepted=code == "accepted")
+        page.tab.click("#submit")
+        expect(page.tab.locator("#verdict-title")).to_have_text(STRINGS[language][f"code.{code}"])
+        expect(page.tab.locator("#verdict-why")).to_have_text(STRINGS[language][f"why.{code}"])
+        tone = "accepted" if code == "accepted" else "refused"
+        assert page.tab.get_attribute("#verdict", "class") == f"verdict {tone}"
+
+
+def test_page_shows_the_reason_when_the_code_is_new(visit, photos, answer):
+    page = visit()
+    page.answer_with(answer, code="of_a_later_version", reason="refused: a later version knows why")
+    page.compare(photos[0], photos[1])
+    assert page.see("#verdict-title") == "refused: a later version knows why"
+
+
+def test_page_omits_parts_when_the_fusion_has_none(visit, photos, answer):
+    page = visit()
+    page.answer_with(answer, parts=None)
+    page.compare(photos[0], photos[1])
+    assert page.see("#parts-none") == STRINGS["en"]["parts.none"]
+    assert not page.tab.is_visible("#parts-body")
+
+
+@pytest.mark.parametrize("value", [-8.125, 0.001, 3.2])
+def test_page_draws_parts_to_their_side_with_their_sign(visit, photos, answer, value):
+    page = visit()
+    parts = {"recognition": value, "detector": 4, "similarity": 0, "differential_detector": 0}
+    page.answer_with(answer, parts=parts, comparison=0)
+    page.compare(photos[0], photos[1])
+    rows = page.tab.locator("#parts tr")
+    assert rows.count() == 3  # the similarity says nothing here
+    assert "not in this run" in rows.nth(2).inner_text()
+    shown, direction = {
+        -8.125: ("−8.13", "against"), 0.001: ("0.00", "neither way"), 3.2: ("+3.20", "for")
+    }[value]
+    assert rows.nth(0).locator("td").all_inner_texts() == [shown, direction]
+    bar = rows.nth(0).locator("rect").nth(1)
+    end = 10 if value < -5 else 5
+    assert float(bar.get_attribute("width")[:-1]) == pytest.approx(50 * abs(value) / end)
+    assert float(bar.get_attribute("x")[:-1]) == pytest.approx(50 + min(value, 0) * 50 / end)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("code", ERRORS)
+def test_page_keeps_the_photos_when_the_service_refuses(visit, photos, answer, code, language):
+    page = visit(locale=LANGUAGES[language])
+    page.refuse_with(ERRORS[code], code)
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(STRINGS[language][f"error.{code}"])
+    assert page.tab.locator(".frame img:visible").count() == 2
+    assert photos[0].name in page.see("#file-a") and photos[1].name in page.see("#file-b")
+    page.answer_with(answer)
+    page.tab.click("#submit")
+    page.tab.locator("#answer-body").wait_for()
+    assert page.see("#error") == ""
+
+
+def test_page_says_when_to_try_again(visit, photos):
+    page = visit()
+    page.refuse_with(503, "busy", {"Retry-After": "2"})
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_contain_text("Try again in 2 s.")
+
+
+def test_page_shows_the_sentence_of_the_service_when_the_code_is_new(visit, photos):
+    page = visit()
+    page.refuse_with(418, "of_a_later_version")
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_contain_text("the sentence about of_a_later_version")
+
+
+def test_page_says_so_when_the_server_is_gone(visit, photos):
+    page = visit()
+    page.tab.route("**/v1/verify", lambda route: route.abort())
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(STRINGS["en"]["error.no_server"])
+    assert page.tab.locator(".frame img:visible").count() == 2
+
+
+def test_page_says_so_when_the_answer_is_no_json(visit, photos):
+    page = visit()
+    page.tab.route("**/v1/verify", lambda route: route.fulfill(body="<html>a proxy"))
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(STRINGS["en"]["error.unreadable_answer"])
+
+
+def test_page_reports_a_file_that_is_no_image(visit, photos, tmp_path):
+    text = tmp_path / "notes.jpg"
+    text.write_text("not an image, but words")
+    page = visit()
+    page.choose(text, photos[1])
+    expect(page.tab.locator("#panel-a .empty")).to_have_text(STRINGS["en"]["photo.no_preview"])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(STRINGS["en"]["error.unreadable_image"])
+    assert "notes.jpg" in page.see("#file-a")
+
+
+def test_page_refuses_a_file_above_the_limit_without_sending_it(visit, photos, tmp_path):
+    large = tmp_path / "large.jpg"
+    large.write_bytes(photos[0].read_bytes() + bytes(BYTES_PER_PHOTO))
+    page = visit()
+    page.choose(photos[0], large)
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(STRINGS["en"]["error.image_too_large"])
+    assert not [url for url in page.requests if url.endswith("/v1/verify")]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "key", "focused"),
+    [
+        ("", "missing_photos", "photo-a"),
+        ("b", "missing_photo_a", "photo-a"),
+        ("a", "missing_photo_b", "photo-b"),
+    ],
+)
+def test_page_asks_for_the_missing_photo(visit, photos, chosen, key, focused):
+    page = visit()
+    if chosen:
+        page.tab.set_input_files(f"#photo-{chosen}", photos[0])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(STRINGS["en"][f"error.{key}"])
+    assert page.focused() == focused
+
+
+# Choosing
+
+
+def test_page_compares_an_example_and_tells_the_truth_about_it(visit):
+    page = visit()
+    examples = page.tab.locator("#example-list button")
+    assert examples.all_inner_texts() == [
+        "1. Same person", "2. Different people", "3. Forgery: face swap"
+    ]
+    examples.nth(2).click()
+    page.tab.locator("#answer-body").wait_for()
+    assert page.see("#truth") == (
+        "Known truth of this example: a genuine photo and a forgery (face swap) of the same person. "
+        "The decision is wrong."
+    )
+    page.tab.select_option("#threshold", "fmr=0.01")
+    expect(page.tab.locator("#truth")).to_contain_text("The decision is right.")
+    page.tab.click("#panel-b button")
+    page.tab.locator("#answer-empty").wait_for()
+    assert not page.tab.is_visible("#answer-body")
+
+
+def test_page_offers_no_examples_when_the_service_has_none(visit):
+    page = visit()
+    page.tab.route("**/v1/examples", lambda route: route.fulfill(json=[]))
+    page.tab.reload()
+    expect(page.tab.locator("#run")).to_contain_text("Run: ")
+    assert not page.tab.is_visible("#examples")
+
+
+def test_page_forgets_the_answer_when_a_photo_changes(visit, photos, answer):
+    page = visit()
+    page.answer_with(answer)
+    page.compare(photos[0], photos[1])
+    page.tab.set_input_files("#photo-a", photos[2])
+    assert not page.tab.is_visible("#answer-body") and page.tab.is_visible("#answer-empty")
+    assert page.tab.locator(".overlay rect").count() == 0
+
+
+SEND = """([event, target, files]) => {
+  const data = new DataTransfer();
+  for (const [name, base64] of files) {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    data.items.add(new File([bytes], name, { type: "image/png" }));
+  }
+  const options = { bubbles: true, cancelable: true };
+  const made = event === "paste"
+    ? new ClipboardEvent("paste", { ...options, clipboardData: data })
+    : new DragEvent(event, { ...options, dataTransfer: data });
+  document.querySelector(target).dispatchEvent(made);
+  return made.defaultPrevented;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("event", "target", "files", "expected"),
+    [
+        ("paste", "body", [0], "0.png, "),
+        ("paste", "body", [0, 1], "0.png, 1.png, "),
+        ("drop", "#panel-b .zone", [0], ", 0.png"),
+        ("drop", "#panel-b .zone", [0, 1], "1.png, 0.png"),
+        ("drop", "header", [0], "0.png, "),
+    ],
+)
+def test_page_takes_pasted_and_dropped_photos(visit, photos, event, target, files, expected):
+    page = visit()
+    named = [
+        (photos[n].name, base64.b64encode(photos[n].read_bytes()).decode()) for n in files
+    ]
+    assert page.tab.evaluate(SEND, [event, target, named])  # the browser would open the photo
+    names = [page.see(f"#file-{slot}").partition(",")[0] for slot in "ab"]
+    assert names == [name.strip() for name in (expected + ",").split(",")[:2]]
+
+
+def test_page_pastes_into_the_second_frame_when_the_first_is_filled_or_the_second_focused(
+    visit, photos
+):
+    page = visit()
+    named = [(photos[0].name, base64.b64encode(photos[0].read_bytes()).decode())]
+    page.tab.evaluate(SEND, ["paste", "body", named])
+    page.tab.evaluate(SEND, ["paste", "body", named])
+    assert page.see("#file-b").startswith(photos[0].name)
+    page.tab.click("#panel-b button")  # removes it, and leaves the focus there
+    assert page.focused() == "photo-b" and page.see("#file-b") == ""
+
+
+# Access
+
+
+def test_page_is_used_by_keyboard_alone(visit, photos):
+    page = visit()
+    press = page.tab.keyboard.press
+    press("Tab")
+    assert page.tab.evaluate("document.activeElement.className") == "skip"
+    assert page.tab.locator(".skip").bounding_box()["y"] >= 0
+    press("Enter")
+    for slot, photo in zip("ab", photos, strict=False):
+        press("Tab")
+        assert page.focused() == f"photo-{slot}"
+        outline = page.tab.locator(f"#panel-{slot} .frame")
+        assert outline.evaluate("frame => getComputedStyle(frame).outlineStyle") == "solid"
+        with page.tab.expect_file_chooser() as chooser:
+            press("Enter")
+        chooser.value.set_files(photo)
+        expect(page.tab.locator(f"#file-{slot}")).to_contain_text(photo.name)
+        press("Tab")  # to the button that removes it
+    press("Tab")
+    assert page.focused() == "threshold"
+    press("Tab")
+    assert page.focused() == "submit"
+    press("Enter")
+    page.tab.locator("#answer-body").wait_for()
+    assert page.focused() == "answer-title"
+    press("Tab")
+    assert page.tab.evaluate("document.activeElement.innerText") == "1. Same person"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_passes_axe(visit, photos, answer, theme):
+    page = visit(color_scheme=theme)
+    assert page.violations() == {}
+    page.answer_with(answer)
+    page.compare(photos[0], photos[1])
+    assert page.violations() == {}
+    page.answer_with(answer, code="photos_disagree", accepted=False)
+    page.tab.click("#submit")
+    expect(page.tab.locator("#verdict-title")).to_contain_text("Refused: ")
+    assert page.violations() == {}
+    page.refuse_with(401, "unauthorized")
+    page.tab.click("#submit")
+    page.tab.locator("#key").wait_for()
+    assert page.violations() == {}
+
+
+def test_page_has_landmarks_headings_and_live_regions(visit, photos, answer):
+    page = visit()
+    page.answer_with(answer)
+    page.compare(photos[0], photos[1])
+    by_role = page.tab.get_by_role
+    for role, names in {
+        "banner": [None], "main": [None], "contentinfo": [None], "alert": [None], "status": [None],
+        "form": ["Two photos"],
+        "region": ["Answer", "Example pairs of generated people", "What this means"],
+        "group": ["Language", "First photo", "Second photo"],
+        "combobox": ["Threshold"],
+        "button": ["Compare", "Remove the first photo", "Remove the second photo"],
+        "img": [page.see("#score-text")],
+    }.items():
+        for name in names:
+            assert by_role(role, name=name, exact=True).count() == 1, (role, name)
+    headings = page.tab.locator("h1, h2, h3").evaluate_all("all => all.map(each => each.tagName)")
+    assert headings[0] == "H1" and "H1" not in headings[1:]
+
+
+@pytest.mark.parametrize("width", [320, 390])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_fits_a_narrow_screen(visit, photos, answer, width, language):
+    page = visit(viewport={"width": width, "height": 844}, locale=LANGUAGES[language])
+    assert not page.is_too_wide()
+    page.answer_with(answer)
+    page.compare(photos[0], photos[1])
+    assert not page.is_too_wide()
+    top = page.tab.locator("#answer-title").bounding_box()["y"]
+    assert -1 < top < 844 / 2
+    page.refuse_with(401, "unauthorized")
+    page.tab.click("#submit")
+    page.tab.locator("#key").wait_for()
+    assert not page.is_too_wide()
+
+
+def test_page_follows_the_theme_and_the_wish_for_less_motion(visit):
+    style = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.documentElement).scrollBehavior, getComputedStyle(document.querySelector('button')).transitionDuration]"
+    light = visit(color_scheme="light", reduced_motion="reduce").tab.evaluate(style)
+    dark = visit(color_scheme="dark", reduced_motion="no-preference").tab.evaluate(style)
+    assert sum(map(int, re.findall(r"\d+", light[0]))) > 600 > 150 > sum(map(int, re.findall(r"\d+", dark[0])))
+    assert light[1:] == ["auto", "0s"] and dark[1] == "smooth"
+
+
+# Languages
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_speaks_the_language_of_the_browser(visit, language):
+    page = visit(locale=LANGUAGES[language])
+    assert page.tab.get_attribute("html", "lang") == language
+    assert page.tab.title() == STRINGS[language]["document.title"]
+    assert page.see("#submit") == STRINGS[language]["submit"]
+
+
+def test_page_remembers_the_chosen_language(visit, photos, answer):
+    page = visit()
+    page.answer_with(answer)
+    page.compare(photos[0], photos[1])
+    page.tab.get_by_role("button", name="Русский").click()
+    assert page.tab.get_attribute("html", "lang") == "ru"
+    assert page.see("#verdict-title") == "Принято"
+    assert re.search(r"Оценка −?\d+,\d\d не ниже порога −50,00", page.see("#score-text"))
+    seen = page.see("body").replace("English", "").replace("Kryptonite", "")
+    names = re.compile(r"FMR|API|\S+\.png|[abp]\w*-\d|run\b")
+    assert not re.findall(r"[A-Za-z]{2,}", names.sub("", seen))
+    page.open()
+    assert page.tab.get_attribute("html", "lang") == "ru"
+    pressed = page.tab.locator("[data-language][aria-pressed=true]").all_inner_texts()
+    assert pressed == ["Русский"]
+
+
+def test_strings_are_the_same_in_both_languages():
+    english, russian = STRINGS["en"], STRINGS["ru"]
+    assert list(english) == list(russian)
+    placeholder = re.compile(r"\{\w+\}")
+    for key, text in english.items():
+        assert sorted(placeholder.findall(text)) == sorted(placeholder.findall(russian[key])), key
+        assert text.strip() and russian[key].strip(), key
+    same = {key for key in english if english[key] == russian[key]}
+    assert same == {key for key in same if not re.search(r"[A-Za-z]{4,}", placeholder.sub("", english[key]))}
+
+
+def test_strings_cover_every_code_and_every_use():
+    for code in REASONS:
+        assert {f"code.{code}", f"why.{code}"} <= set(STRINGS["en"])
+    for code in ERRORS:
+        assert f"error.{code}" in STRINGS["en"]
+    script = (PAGE / "script.js").read_text(encoding="utf-8")
+    used = re.findall(r'\btext\("([\w.]+)"', script) + re.findall(
+        r'data-(?:text|label)="([\w.]+)"', (PAGE / "index.html").read_text(encoding="utf-8")
+    )
+    assert len(used) > 50
+    assert set(used) <= set(STRINGS["en"])
+
+
+def test_page_files_hold_no_inline_code_and_no_foreign_address():
+    markup = (PAGE / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"\sstyle=|\son\w+=|<style|<script>|javascript:", markup)
+    for path in PAGE.iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"(https?:)?//\w+\.\w", text), path.name
