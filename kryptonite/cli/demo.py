@@ -51,7 +51,7 @@ def main(arguments: list[str], program: str) -> int:
     from kryptonite.runs.stages import train
 
     run = RunDir(Path(options.out))
-    root, truth = run.path / "data-root", run.path / "data-root" / "gt.csv"
+    root, truth = run.demo, run.demo / "gt.csv"
     places = ["--run", options.out, "--cache", f"{options.out}/crops", "--data.root", str(root)]
     epochs = SHORT_EPOCHS if options.short else ()
     config = read_run_config(packaged_configs()["demo"], [*places, *epochs])

@@ -90,6 +90,11 @@ class RunDir:
         """Folder of the ablation: its table, its page, its variants' runs."""
         return self.path / "ablation"
 
+    @property
+    def demo(self) -> Path:
+        """Where `kryptonite demo` puts its people; missing in other runs."""
+        return self.path / "data-root"
+
     def read_config(self) -> dict[str, Any]:
         """Reads the configuration as plain data.
 

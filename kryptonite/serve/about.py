@@ -34,7 +34,7 @@ def describe(run: Path, pipeline: Pipeline, limits: Limits) -> About:
         limits: Bounds on requests.
 
     Raises:
-        DataError: The run's configuration or the demo's files are damaged.
+        DataError: The demo's files are damaged.
     """
     folder = RunDir(run)
     card = folder.model_card
@@ -71,5 +71,4 @@ def describe(run: Path, pipeline: Pipeline, limits: Limits) -> About:
             answer_seconds=limits.answer_seconds,
         ),
     )
-    root = Path(folder.read_config()["data"]["root"])
-    return About(info, {example.name: example for example in load_examples(root)})
+    return About(info, {example.name: example for example in load_examples(folder.demo)})

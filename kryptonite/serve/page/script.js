@@ -12,6 +12,13 @@ const QUALITY = {
   contrast: { bounds: [0.08, 0.3], digits: 2 },
 };
 const BRANCHES = ["recognition", "detector", "similarity", "differential_detector"];
+// How a fusion joins its parts, where a sentence can say it.
+const JOINED = {
+  llr: "parts.joined.weaker",
+  multinomial: "parts.joined.weaker",
+  product: "parts.joined.weaker",
+  calibrated_sum: "parts.joined.sum",
+};
 const SIGNS = { accepted: "M4 12.5 9.5 18 20 6.5", refused: "M5.5 5.5l13 13m0-13-13 13" };
 
 const byId = (id) => document.getElementById(id);
@@ -232,22 +239,29 @@ async function call(path, options = {}) {
     throw error.name === "AbortError" ? error : new Failure("no_server");
   }
   if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
+  const problem = (await read(response, options.signal)) ?? {};
   if (response.status === 401) byId("key-field").hidden = byId("key-hint").hidden = false;
   throw new Failure(
-    problem.code ?? "unknown",
+    problem.code ?? "",
     problem.message ?? `${response.status} ${response.statusText}`,
     response.headers.get("Retry-After"),
   );
 }
 
+/** The JSON of an answer, null if it is none; throws if the request was aborted meanwhile. */
+async function read(response, signal) {
+  const value = await response.json().catch(() => null);
+  signal?.throwIfAborted();
+  return value;
+}
+
 /** Asks for the thresholds and the examples; with a key once one is needed. */
 async function loadService() {
   try {
-    state.info = await (await call("/v1/info")).json();
-    const listed = await (await call("/v1/examples")).json();
-    state.examples = await Promise.all(listed.map(loadExample));
+    state.info = await read(await call("/v1/info"));
+    state.examples = await Promise.all((await read(await call("/v1/examples"))).map(loadExample));
     if (state.error?.code === "unauthorized") state.error = null;
+    showError();
   } catch (error) {
     fail(error);
   }
@@ -285,10 +299,8 @@ async function compare({ moveFocus }) {
     body.append("threshold", byId("threshold").value || "stored");
     body.append("crops", "true");
     const response = await call("/v1/verify", { method: "POST", body, signal: request.signal });
-    state.answer = await response.json().catch(() => {
-      throw new Failure("unreadable_answer");
-    });
-    if (!state.info) loadService();
+    state.answer = await read(response, request.signal);
+    if (!state.answer) throw new Failure("unreadable_answer");
     showPhotos();
     showAnswer();
     const spoken = text("status.answer", { title: verdict(), score: scoreText() });
@@ -303,10 +315,9 @@ async function compare({ moveFocus }) {
 
 /** Refuses too large files here: a server that stops reading looks like one that is gone. */
 function checkSizes() {
-  const largest = state.info?.limits?.bytes_per_photo;
-  for (const slot of SLOTS) {
-    if (largest && state.photos[slot].file.size > largest) throw new Failure("image_too_large");
-  }
+  const largest = state.info?.limits.bytes_per_photo ?? Infinity;
+  const slot = SLOTS.find((slot) => state.photos[slot].file.size > largest);
+  if (slot) throw new Failure("image_too_large", `photo_${slot}`);
 }
 
 function fail(error) {
@@ -330,11 +341,21 @@ function showError() {
   byId("error").replaceChildren();
   byId("key").setAttribute("aria-invalid", String(error?.code === "unauthorized"));
   if (!error) return;
-  const key = has(`error.${error.code}`) ? `error.${error.code}` : "error.unknown";
-  byId("error").append(element("p", {}, text(key, { message: error.message })));
+  byId("error").append(element("p", {}, errorText(error)));
   if (error.wait) {
     byId("error").append(element("p", {}, text("error.retry", { seconds: error.wait })));
   }
+}
+
+function errorText({ code, message }) {
+  if (!has(`error.${code}`)) return text("error.unknown", { message });
+  const limits = state.info?.limits;
+  const told = text(`error.${code}`, {
+    megabytes: limits ? number(limits.bytes_per_photo / 1e6, 0) : "?",
+    megapixels: limits ? number(limits.pixels_per_photo / 1e6, 0) : "?",
+  });
+  const field = /^photo_[ab]/.exec(message)?.[0]; // the service's sentences begin with the field
+  return field ? text(`error.of_${field}`, { text: told }) : told;
 }
 
 function thresholdName({ name, value }) {
@@ -380,7 +401,8 @@ function showExamples() {
 }
 
 function showRun() {
-  byId("run").textContent = state.info ? text("run", { name: state.info.run }) : "";
+  const { info } = state;
+  byId("run").textContent = info ? text("run", { name: `${info.run} (Kryptonite ${info.version})` }) : "";
 }
 
 function verdict() {
@@ -475,6 +497,8 @@ function showParts({ parts, similarity, comparison, photos }) {
     detector: text("parts.synthetic", { a, b }),
     differential_detector: "",
   };
+  const joined = JOINED[state.info?.fusion];
+  byId("parts-joined").textContent = joined ? text(joined) : "";
   // Not every fusion weighs the similarity as a sign of forgery, and not every run has a
   // differential detector: the service then gives exactly 0.
   const shown = BRANCHES.filter((branch) => branch !== "similarity" || parts.similarity);
