@@ -34,7 +34,7 @@ def sources():
     """Every file the wheel must hold, by its path in it."""
     found = {}
     for package, folder in MAPPED.items():
-        for pattern in ("**/*.py", "**/*.html", "*.yaml", "py.typed"):
+        for pattern in ("**/*.py", "**/*.html", "**/page/*", "*.yaml", "py.typed"):
             for path in (ROOT / folder).glob(pattern):
                 inside = path.relative_to(ROOT / folder).as_posix()
                 found[f"{package.replace('.', '/')}/{inside}"] = path
@@ -87,7 +87,7 @@ def test_wheel_describes_command_and_dependencies(wheel):
     wanted = {re.sub(r"[<>=\[].*", "", line) for line in PROJECT["project"]["dependencies"]}
     plain = {re.sub(r"[<>=\[].*", "", line) for line in declared if "extra==" not in line}
     assert plain == wanted and metadata["Requires-Python"] == "<3.13,>=3.10"
-    assert set(metadata.get_all("Provides-Extra")) == {"clip", "demo", "dev", "ray"}
+    assert set(metadata.get_all("Provides-Extra")) == {"clip", "demo", "dev", "ray", "serve"}
 
 
 def test_wheel_works_from_any_folder_and_claims_one_import_name(wheel, tmp_path):

@@ -225,16 +225,19 @@ def test_page_shows_the_answer_when_two_photos_are_uploaded(visit, photos, addre
     } == set()
 
 
-def test_page_draws_the_face_where_the_service_found_it(visit, photos, answer):
+@pytest.mark.parametrize("box", [(40, 30, 120, 150), (-20, 30, 200, 150)])
+def test_page_draws_the_face_where_the_service_found_it(visit, photos, answer, box):
     page = visit()
-    page.answer_with(answer)
+    first, second = answer["photos"]
+    page.answer_with(answer, photos=[{**first, "box": box}, second])
     page.compare(photos[0], photos[1])
-    photo = answer["photos"][0]
     drawn = page.tab.locator("#panel-a .overlay rect.line").bounding_box()
     image = page.tab.locator("#panel-a img").bounding_box()
-    scale = image["width"] / photo["width"]
-    assert drawn["x"] - image["x"] == pytest.approx(photo["box"][0] * scale, abs=2.5)
-    assert drawn["width"] == pytest.approx((photo["box"][2] - photo["box"][0]) * scale, abs=4)
+    scale = image["width"] / first["width"]
+    left, right = max(box[0], 0), min(box[2], 160)
+    assert drawn["x"] - image["x"] == pytest.approx(left * scale, abs=3)
+    assert drawn["width"] == pytest.approx((right - left) * scale, abs=6)
+    assert drawn["y"] - image["y"] == pytest.approx(box[1] * scale, abs=3)
 
 
 def test_page_compares_again_when_another_threshold_is_chosen(visit, photos):

@@ -212,12 +212,18 @@ function isFound(photo) {
   return Boolean(photo?.status.startsWith("found"));
 }
 
-/** Draws the box and landmarks over a photo; each line twice, so that it shows on any ground. */
+/**
+ * Draws the landmarks and the box, as far as it lies in the photo; each line twice, so that it
+ * shows on any ground.
+ */
 function drawFace(overlay, photo) {
   overlay.replaceChildren();
   if (!photo) return;
-  overlay.setAttribute("viewBox", `0 0 ${photo.width} ${photo.height}`);
-  const [left, top, right, bottom] = photo.box;
+  const { width, height } = photo;
+  overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const within = (value, end) => Math.min(Math.max(value, 0.005 * end), 0.995 * end);
+  const [left, right] = [photo.box[0], photo.box[2]].map((x) => within(x, width));
+  const [top, bottom] = [photo.box[1], photo.box[3]].map((y) => within(y, height));
   const box = { x: left, y: top, width: right - left, height: bottom - top };
   for (const kind of ["halo", "line"]) {
     overlay.append(drawn("rect", { ...box, class: kind }));
