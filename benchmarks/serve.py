@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
@@ -41,7 +40,8 @@ _HEADERS = {"Content-Type": "multipart/form-data; boundary=b"}
 def enlarged_photos(root: Path, side: int, folder: Path) -> list[Path]:
     """Writes the demo's photos as JPEG files of a side in pixels; two for each of `PAIRS`."""
     files = []
-    for number, path in enumerate(islice(load_images(DataConfig(str(root)))["path"], 2 * PAIRS)):
+    images = load_images(DataConfig(str(root)), "train")
+    for number, path in enumerate(images["path"].head(2 * PAIRS)):
         with Image.open(path) as photo:
             files.append(folder / f"{number}.jpg")
             photo.resize((side, side), Image.Resampling.BICUBIC).save(files[-1], quality=90)

@@ -16,6 +16,7 @@ import pytest
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from kryptonite.cli.main import COMMANDS, main
+from tests.serve.curl import parse_curl
 from tests.tiny import write_run
 
 if sys.version_info >= (3, 11):
@@ -29,7 +30,7 @@ TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 SCRIPTS = ("train.py", "make_submission.py", "eer.py")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
-CALL = re.compile(r"(python|make|pip|torchrun|kryptonite|[a-z_]+\.py|benchmarks/\w+\.sh) .+")
+CALL = re.compile(r"(python|make|pip|curl|torchrun|kryptonite|[a-z_]+\.py|benchmarks/\w+\.sh) .+")
 SECTION = re.compile(r"(recognition|comparison|liveness|fusion|aligner|data)\.[a-z_][a-z_.]*")
 # Options of other people's programs that are named without a call of theirs.
 FOREIGN_OPTIONS = {"--no-deps"}
@@ -119,6 +120,8 @@ def test_docs_call_parses(command, monkeypatch):
             name, _, extras = word.rstrip("]").partition("[")
             assert name in ("-r", "-e", "--no-deps") or (ROOT / name).exists(), word
             assert set(filter(None, extras.split(","))) <= set(project()["optional-dependencies"])
+    elif words[0] == "curl":
+        parse_curl(command)  # tests/serve/test_docs.py sends it
     elif words[0].endswith(".sh"):
         assert os.access(ROOT / words[0], os.X_OK)
         assert subprocess.run(["bash", "-n", words[0]], cwd=ROOT).returncode == 0
@@ -283,7 +286,11 @@ def test_contributing_gives_a_reason_for_every_dependency():
     assert all(len(row[1]) >= 5 for row in rows)
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.stem)
+# Examples of the service need one; tests/serve/test_docs.py runs them.
+PYTHON_PAGES = [path for path in PAGES if blocks(path, "python") and path.stem != "service"]
+
+
+@pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: path.stem)
 def test_docs_python_example_runs(path, tmp_path, faces, save, monkeypatch, capsys):
     write_run(tmp_path / "runs/demo")
     write_run(tmp_path / "runs/default")
