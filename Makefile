@@ -9,7 +9,7 @@ UV := $(PYTHON) -m uv
 
 # Types are checked for what users import and call; what that uses is followed for its types only.
 TYPED := -m kryptonite -m kryptonite.runs.load \
-	$(addprefix -p kryptonite.,core fusion inference cli)
+	$(addprefix -p kryptonite.,core fusion inference serve cli)
 ROOMS := configs detection fusion liveness recognition
 LAYOUT := .mypy_cache/layout
 

@@ -8,9 +8,12 @@ they have the answer. They share the cores with the service, as does nothing els
 
 Before, the same pairs are scored as a list by `Pipeline.score_pairs`, from an empty cache: the
 throughput that the service is compared with.
+
+The processor time of the service per request (Linux alone) can be compared on a busy machine, too.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,21 +52,37 @@ def enlarged_photos(root: Path, side: int, folder: Path) -> list[Path]:
     return files
 
 
-def score_list(run: Path, engine: str, files: list[Path]) -> float:
-    """Scores the pairs as a list, from an empty cache: pairs per second."""
+def score_list(run: Path, engine: str, files: list[Path]) -> tuple[float, float]:
+    """Scores the pairs as a list, from an empty cache: pairs per second, processor ms per pair."""
     with tempfile.TemporaryDirectory() as cache:
         pipeline = load(run, cache=cache, engine=engine)
         paths = [str(file) for file in files]
         pairs = pd.DataFrame({"path_a": paths[::2], "path_b": paths[1::2]})
         pipeline.verify(*paths[:2])  # loads what is loaded at first use
-        began = perf_counter()
+        began, busy = perf_counter(), process_time()
         pipeline.score_pairs(pairs, progress=False)
-        return len(pairs) / (perf_counter() - began)
+        busy = process_time() - busy
+        return len(pairs) / (perf_counter() - began), 1000 * busy / len(pairs)
+
+
+class Service(NamedTuple):
+    """A running service: host and port, and its process."""
+
+    place: tuple[str, int]
+    pid: int
+
+    def processor_seconds(self) -> float:
+        """Processor time it has taken so far; not a number except on Linux."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return float("nan")
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def service(run: Path, engine: str) -> Iterator[tuple[str, int]]:
-    """Runs the service in a process of its own; gives host and port."""
+def service(run: Path, engine: str) -> Iterator[Service]:
+    """Runs the service in a process of its own."""
     command = [sys.executable, "-m", "kryptonite", "serve", "--run", str(run), "--port", "0"]
     with subprocess.Popen(
         [*command, "--engine", engine], stdout=subprocess.PIPE, text=True
@@ -74,7 +94,7 @@ def service(run: Path, engine: str) -> Iterator[tuple[str, int]]:
         if found is None:
             raise RuntimeError("the service did not start")
         try:
-            yield found[1], int(found[2])
+            yield Service((found[1], int(found[2])), process.pid)
         finally:
             process.terminate()
 
@@ -106,20 +126,21 @@ def send_for(place: tuple[str, int], bodies: list[bytes], seconds: float) -> lis
     return times
 
 
-def measure(place: tuple[str, int], bodies: list[bytes], clients: int, seconds: float) -> str:
-    """Gives a row of the table: clients, requests/s, median and 95th percentile in ms."""
-    began = perf_counter()
+def measure(service: Service, bodies: list[bytes], clients: int, seconds: float) -> str:
+    """Gives a row of the table: clients, requests/s, median, 95th percentile, processor ms."""
+    began, busy = perf_counter(), service.processor_seconds()
     with ThreadPoolExecutor(clients) as threads:
         # Each client starts at another pair.
         starts = [len(bodies) * client // clients for client in range(clients)]
         running = [
-            threads.submit(send_for, place, bodies[start:] + bodies[:start], seconds)
+            threads.submit(send_for, service.place, bodies[start:] + bodies[:start], seconds)
             for start in starts
         ]
         times = [time for each in running for time in each.result()]
     rate = len(times) / (perf_counter() - began)
     p50, p95 = 1000 * np.quantile(times, [0.5, 0.95])
-    return f"| {clients} | {rate:.1f} | {p50:.0f} | {p95:.0f} |"
+    each = 1000 * (service.processor_seconds() - busy) / len(times)
+    return f"| {clients} | {rate:.1f} | {p50:.0f} | {p95:.0f} | {each:.0f} |"
 
 
 def main() -> int:
@@ -137,7 +158,7 @@ def main() -> int:
         root = Path(RunDir(options.run).read_config()["data"]["root"])
         with tempfile.TemporaryDirectory() as folder:
             files = enlarged_photos(root, options.side, Path(folder))
-            rate = score_list(options.run, options.engine, files)
+            rate, each = score_list(options.run, options.engine, files)
             contents = [file.read_bytes() for file in files]
     except KryptoniteError as error:
         print(error, file=sys.stderr)
@@ -145,12 +166,13 @@ def main() -> int:
     bodies = [form(pair) for pair in zip(contents[::2], contents[1::2], strict=True)]
     kilobytes = sum(map(len, contents)) / len(contents) / 1e3
     print(f"{options.side} × {options.side} pixels, {kilobytes:.0f} kB")
-    with service(options.run, options.engine) as place:
-        send_for(place, bodies, 1.0)
-        print("| clients | requests/s | p50, ms | p95, ms |\n| --- | --- | --- | --- |")
+    with service(options.run, options.engine) as running:
+        send_for(running.place, bodies, 1.0)
+        print("| clients | requests/s | p50, ms | p95, ms | processor, ms |")
+        print("| --- | --- | --- | --- | --- |")
         for clients in CLIENTS:
-            print(measure(place, bodies, clients, options.seconds), flush=True)
-    print(f"as a list: {rate:.1f} pairs/s")
+            print(measure(running, bodies, clients, options.seconds), flush=True)
+    print(f"as a list: {rate:.1f} pairs/s, {each:.0f} ms of the processor each")
     return 0
 
 
