@@ -338,6 +338,10 @@ def test_page_says_every_error_in_words_and_keeps_the_photos(visit, photos, answ
     page.tab.click("#submit")
     page.tab.locator("#answer-body").wait_for()
     assert page.see("#error") == ""
+    page.refuse_with(503, "busy")
+    page.tab.click("#submit")
+    page.tab.locator("#answer-empty").wait_for()
+    assert page.tab.locator(".overlay rect").count() == 0
 
 
 def test_page_says_when_to_try_again(visit, photos):
@@ -507,16 +511,39 @@ def test_page_takes_pasted_and_dropped_photos(visit, photos, event, target, file
     assert names == [name.strip() for name in (expected + ",").split(",")[:2]]
 
 
-def test_page_pastes_into_the_second_frame_when_the_first_is_filled_or_the_second_focused(
-    visit, photos
-):
+def test_page_pastes_into_an_empty_frame_before_a_filled_one(visit, photos):
     page = visit()
-    named = [(photos[0].name, base64.b64encode(photos[0].read_bytes()).decode())]
-    page.tab.evaluate(SEND, ["paste", "body", named])
-    page.tab.evaluate(SEND, ["paste", "body", named])
-    assert page.see("#file-b").startswith(photos[0].name)
-    page.tab.click("#panel-b button")  # removes it, and leaves the focus there
-    assert page.focused() == "photo-b" and page.see("#file-b") == ""
+
+    def paste(number):
+        content = base64.b64encode(photos[number].read_bytes()).decode()
+        page.tab.evaluate(SEND, ["paste", "body", [(photos[number].name, content)]])
+        return [page.see(f"#file-{slot}")[:5] for slot in "ab"]
+
+    page.tab.focus("#photo-b")
+    assert paste(0) == ["", "0.png"]
+    assert paste(1) == ["1.png", "0.png"]  # though the second is focused
+    assert paste(2) == ["1.png", "2.png"]
+    page.tab.click("#panel-a button")
+    assert page.focused() == "photo-a" and page.see("#file-a") == ""
+
+
+def test_page_asks_again_when_the_threshold_changes_before_the_answer(visit, photos, answer):
+    page = visit()
+    asked = []
+
+    def hold(route):
+        asked.append(route.request.post_data_buffer or b"")
+        if len(asked) == 2:
+            route.fulfill(json=answer)
+
+    page.tab.route("**/v1/verify", hold)
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    page.tab.locator("#answer[aria-busy=true]").wait_for()
+    page.tab.select_option("#threshold", "fmr=0.01")
+    page.tab.locator("#answer-body").wait_for()
+    assert len(asked) == 2
+    assert page.tab.locator("#answer[aria-busy]").count() == 0
 
 
 # Access

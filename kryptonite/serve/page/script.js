@@ -152,10 +152,11 @@ function chooseAll(files, slot) {
   files.slice(0, SLOTS.length).forEach((file, place) => choose(order[place], file));
 }
 
-/** The frame that a file without a place belongs to: the focused one, else the first empty one. */
+/** The frame that a file without a place belongs to: an empty one before a filled one. */
 function nextSlot() {
-  const focused = SLOTS.find((slot) => byId(`panel-${slot}`).contains(document.activeElement));
-  return focused ?? SLOTS.find((slot) => !state.photos[slot]) ?? "a";
+  const focused = SLOTS.filter((slot) => byId(`panel-${slot}`).contains(document.activeElement));
+  const inOrder = [...focused, ...SLOTS];
+  return inOrder.find((slot) => !state.photos[slot]) ?? inOrder[0];
 }
 
 function choose(slot, file) {
@@ -163,7 +164,6 @@ function choose(slot, file) {
   state.photos[slot] = file && { file, url: URL.createObjectURL(file), readable: true };
   state.example = null;
   forgetAnswer();
-  showPhotos();
   const happened = file ? "chosen" : "removed";
   announce(text(`status.${happened}_${slot}`, { name: file?.name }), { hidden: true });
 }
@@ -173,6 +173,7 @@ function forgetAnswer() {
   state.request?.abort();
   state.answer = state.error = null;
   announce("");
+  showPhotos();
   showAnswer();
   showError();
 }
@@ -287,7 +288,9 @@ async function loadExample(example) {
 }
 
 async function compare({ moveFocus }) {
-  forgetAnswer();
+  state.request?.abort();
+  state.error = null;
+  showError();
   const missing = SLOTS.filter((slot) => !state.photos[slot]);
   if (missing.length) {
     byId(`photo-${missing[0]}`).focus();
@@ -297,7 +300,7 @@ async function compare({ moveFocus }) {
   const request = new AbortController();
   state.request = request;
   announce(text("status.busy"));
-  form.setAttribute("aria-busy", "true");
+  byId("answer").setAttribute("aria-busy", "true");
   try {
     checkSizes();
     const body = new FormData();
@@ -313,9 +316,11 @@ async function compare({ moveFocus }) {
     announce(spoken, { hidden: true });
     if (moveFocus) focusAnswer();
   } catch (error) {
-    if (error.name !== "AbortError") fail(error);
+    if (error.name === "AbortError") return;
+    forgetAnswer();
+    fail(error);
   } finally {
-    if (state.request === request) form.removeAttribute("aria-busy");
+    if (state.request === request) byId("answer").removeAttribute("aria-busy");
   }
 }
 
@@ -619,7 +624,7 @@ form.addEventListener("submit", (event) => {
   compare({ moveFocus: true });
 });
 byId("threshold").addEventListener("change", () => {
-  if (state.answer) compare({ moveFocus: false });
+  if (state.answer || byId("answer").ariaBusy) compare({ moveFocus: false });
 });
 byId("key").addEventListener("change", loadService);
 for (const button of document.querySelectorAll("[data-language]")) {
