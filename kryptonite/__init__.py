@@ -16,10 +16,20 @@ if TYPE_CHECKING:
     from kryptonite.core import errors
     from kryptonite.inference.pipeline import Pipeline, Verification
     from kryptonite.runs.config import RunConfig
-    from kryptonite.runs.load import load
+    from kryptonite.runs.load import from_pretrained, load
     from kryptonite.runs.stages import train
 
-__all__ = ["Pipeline", "RunConfig", "Verification", "errors", "load", "train"]
+__all__ = [
+    "Pipeline",
+    "RunConfig",
+    "Verification",
+    "errors",
+    "from_pretrained",
+    "load",
+    "train",
+]
+
+__version__ = "0.1.0"
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _BESIDE = {
@@ -47,6 +57,7 @@ _ATTRIBUTES = {
     "Pipeline": ("kryptonite.inference.pipeline", "Pipeline"),
     "RunConfig": ("kryptonite.runs.config", "RunConfig"),
     "Verification": ("kryptonite.inference.pipeline", "Verification"),
+    "from_pretrained": ("kryptonite.runs.load", "from_pretrained"),
     "load": ("kryptonite.runs.load", "load"),
     "train": ("kryptonite.runs.stages", "train"),
 }

@@ -1,5 +1,6 @@
 """The smallest whole system: scratch networks of some thousand weights."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -90,5 +91,9 @@ def write_run(run: Path) -> Path:
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     (run / "images.csv").write_text("key,label,split,is_synthetic,species\n")
-    (run / "metrics.json").write_text('{"split_hash": "0123456789abcdef"}')
+    rates = ("eer_challenge", "sv_eer", "spf_eer", "sasv_eer")
+    fused = {**dict.fromkeys(rates, 0.125), "intervals": dict.fromkeys(rates, (0.1, 0.2))}
+    metrics = {"split_hash": "0123456789abcdef", "validation": {"fused": fused}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (run / "model_card.md").write_text("# Model card: run\n\nUntrained.\n")
     return run

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "report the error rates of a run on labelled pairs",
     "ablate": "measure a run under corruptions and attacks, and without each of its parts",
     "export": "write the networks of a run as ONNX",
+    "publish": "write a run as a folder to give away: safetensors, JSON, a model card",
     "eer": "score a submission against the ground truth",
     "demo": "make data, train, submit and report: the whole chain, from nothing",
     "verify": "decide whether two photos are genuine and show the same person",

@@ -19,6 +19,7 @@ from kryptonite.nn.autoencoder import RoundTrip
 from kryptonite.nn.train.config import FitConfig
 from kryptonite.nn.weights import BackboneConfig, read_weights
 from kryptonite.runs.config import RunConfig
+from kryptonite.runs.run_dir import RunDir
 
 _KIND_NEEDS = {
     "same": "two genuine photos of one person",
@@ -31,9 +32,11 @@ def check_config(config: RunConfig) -> None:
     """Checks that this machine can train as configured.
 
     Raises:
-        ConfigError: A name is unknown, or a device is not there.
+        ConfigError: A name is unknown, a device is not there, or the folder is a published run's.
         WeightsError: A weights file, or a package that holds weights, is missing or damaged.
     """
+    if RunDir(Path(config.run)).published_config.exists():
+        raise ConfigError(f"{config.run}: holds a published run; train into another folder")
     fuser_class(config.fusion.name)
     choose_device(config.aligner.device)
     branches = ("recognition", "liveness", *(["comparison"] if config.comparison.pairs else []))

@@ -1,9 +1,12 @@
-"""From a run's folder to the trained system."""
+"""From a run's folder, or a published one, to the trained system."""
 
+import logging
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kryptonite.core.errors import DataError
+from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
 from kryptonite.fusion.verifier import load_verifiers
@@ -13,7 +16,37 @@ from kryptonite.liveness.detector import Detector
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.origin import check_branches
+from kryptonite.runs.publish import PATTERNS, check_published, publish
 from kryptonite.runs.run_dir import RunDir
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunPipeline(Pipeline):
+    """A pipeline with the run it was loaded from.
+
+    Args:
+        run: The run's folder.
+    """
+
+    run: RunDir
+
+    def save_pretrained(self, folder: Path | str, license_id: str = "other") -> None:
+        """Writes the run as a folder to give away, in the Hugging Face hub's layout.
+
+        The folder holds safetensors, JSON and a model card, none of the training data and no path
+        of this machine; `kryptonite.from_pretrained` reads it and scores the same to the bit.
+
+        Args:
+            folder: Folder to make; may exist if it is empty.
+            license_id: Licence of the weights as the hub abbreviates it, such as `apache-2.0`.
+
+        Raises:
+            ConfigError: The folder holds files, or the run is a published one already.
+            DataError: The run lacks its figures or its card, or was changed since it was loaded.
+        """
+        publish(self.run, self.extractor.cache.aligner, folder, license_id)
 
 
 def load(
@@ -22,7 +55,7 @@ def load(
     device: str = "auto",
     engine: str = "torch",
     executor: ShardExecutor | None = None,
-) -> Pipeline:
+) -> RunPipeline:
     """Loads a run's folder, as `train.py` leaves it.
 
     On a CPU under Linux, call `kryptonite.core.memory.keep_freed_memory()` once before, as the
@@ -62,7 +95,63 @@ def load(
     extractor = FeatureExtractor(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
     )
-    return Pipeline(extractor, differential, verifiers, chosen)
+    return RunPipeline(extractor, differential, verifiers, chosen, folder)
+
+
+def from_pretrained(
+    source: Path | str,
+    revision: str | None = None,
+    cache: Path | str = ".cache/crops",
+    device: str = "auto",
+) -> RunPipeline:
+    """Loads a published run, from a folder or from the Hugging Face hub.
+
+    Every file is compared with the hashes that were published with it. The networks compute in
+    PyTorch: a published folder holds no exports.
+
+    Args:
+        source: A folder that `save_pretrained` wrote, or a repository of the hub, `owner/name`.
+        revision: For a repository: the commit to load. A branch or a tag is accepted too, and the
+            commit it stands for is logged; there is no default, because a branch that moves would
+            change a system's decisions unseen.
+        cache: As `load`.
+        device: As `load`.
+
+    Raises:
+        ConfigError: A repository without a revision, or a folder with one.
+        DataError: A file is missing or is not the published one, or another version of this package
+            wrote the folder in another format.
+        WeightsError: The repository cannot be had, or weights do not fit.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise ConfigError(f"{source}: a folder has no revisions; leave revision out")
+    elif isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+        folder = _download(source, revision)
+    else:
+        raise DataError(f"{source}: neither a folder nor a repository's name, owner/name")
+    check_published(folder)
+    return load(folder, cache, device)
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    if revision is None:
+        raise ConfigError(
+            f"{repository}: pass the commit to load as revision, 40 hexadecimal digits from the "
+            "repository's list of commits; a branch such as 'main' follows what is pushed to it"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsError(
+            f"{repository} at {revision}: cannot be had from the hub ({error})"
+        ) from error
+    _logger.info("%s at %s: commit %s", repository, revision, folder.name)
+    return folder
 
 
 def _aligner_config(run: RunDir, settings: dict[str, Any], device: str) -> AlignerConfig:

@@ -75,7 +75,7 @@ def model_card(
             f"Made with Python {platform.python_version()}, {packages}, on "
             f"{'CUDA' if torch.cuda.is_available() else 'CPU'}.",
             "Not for decisions about people without a human in the loop; the weights' own licences "
-            "apply (see the README).",
+            "apply (see the README of Kryptonite).",
             "",
         ]
     )

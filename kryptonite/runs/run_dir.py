@@ -27,8 +27,14 @@ class RunDir:
 
     @property
     def config(self) -> Path:
-        """The configuration the run was trained with, as YAML."""
-        return self.path / "config.yaml"
+        """The configuration the run was trained with: YAML, or JSON in a published folder."""
+        published = self.published_config
+        return published if published.exists() else self.path / "config.yaml"
+
+    @property
+    def published_config(self) -> Path:
+        """The configuration in a folder that `runs.publish` wrote; a trained run has none."""
+        return self.path / "config.json"
 
     @property
     def lock(self) -> Path:
@@ -102,7 +108,9 @@ class RunDir:
             DataError: The folder holds no run, or its configuration is damaged.
         """
         try:
-            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            text = self.config.read_text(encoding="utf-8")
+            # YAML's reader takes a float such as 1e-05, which JSON writes, for a string.
+            config = json.loads(text) if self.config.suffix == ".json" else yaml.safe_load(text)
         except FileNotFoundError as error:
             raise DataError(
                 f"{self.path}: no finished run: {self.config.name} missing; "
