@@ -110,6 +110,9 @@ class Aligner:
         config: Settings of the face search.
         templates: Crops to cut from every image.
 
+    Attributes:
+        device: Where faces are searched for.
+
     Raises:
         ConfigError: The common size or quality is out of range.
     """
@@ -122,7 +125,8 @@ class Aligner:
             )
         self.config = config
         self.templates = list(templates)
-        self._cascade = Cascade(choose_device(config.device))
+        self.device = choose_device(config.device)
+        self._cascade = Cascade(self.device)
 
     @property
     def search_settings(self) -> dict[str, Any]:

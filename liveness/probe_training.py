@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import InputSpec
-from kryptonite.core.device import choose_device
+from kryptonite.core.device import choose_device, state_device
 from kryptonite.core.errors import DataError, TrainingError
 from kryptonite.core.files import atomic_path
 from kryptonite.liveness.config import LivenessConfig, ProbeConfig
@@ -128,6 +128,7 @@ def train_probe(
     _LOG.info("liveness: probe on %s, %s", config.backbone.name, loaded.source)
     spec = InputSpec(config.template, "RGB", loaded.mean, loaded.std)
     device = choose_device("cpu" if config.fit.accelerator == "cpu" else "auto")
+    state_device("encoding views for the probe", device)
     unfitted = Probe(loaded.network, 1).to(device).eval()
     encoder = Encoder(unfitted, spec, device, "bf16" in config.fit.precision)
     views = encode_views(config, images, job, encoder)

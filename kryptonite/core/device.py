@@ -1,12 +1,25 @@
-"""Choose where tensors are computed."""
+"""Choose where tensors are computed, and say so."""
+
+import logging
+import os
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from kryptonite.core.errors import ConfigError
 
+# Where Linux lists PCI devices, and NVIDIA's driver itself; other systems have neither.
+_PCI, _DRIVER = Path("/sys/bus/pci/devices"), Path("/proc/driver/nvidia/version")
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor; class of graphics and 3D controllers
+
+_log = logging.getLogger(__name__)
+
 
 def choose_device(device: str) -> torch.device:
     """Turns a configured device into a torch device.
+
+    With `auto`, a GPU that is there but cannot be used is warned of, once a process.
 
     Args:
         device: `auto` (CUDA if available, else the CPU), `cpu` or `cuda`.
@@ -16,6 +29,9 @@ def choose_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        reason = unused_gpu() if device == "cpu" else ""
+        if reason:
+            _say(logging.WARNING, f"{reason} (the device cpu, chosen explicitly, silences this)")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -23,3 +39,60 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {device}: torch finds no CUDA GPU here; use cpu or auto")
     return chosen
+
+
+def unused_gpu() -> str:
+    """Says why torch cannot use this machine's GPU, and what to do.
+
+    Only Linux lists NVIDIA's GPUs without a driver; elsewhere those are not noticed.
+
+    Returns:
+        One clause; empty where torch can use the GPU, none is seen, or `CUDA_VISIBLE_DEVICES` hides
+        it.
+    """
+    if torch.cuda.is_available() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return ""
+    if torch.backends.mps.is_available():
+        return "Apple's GPU is not used: scoring runs on CUDA or the CPU"
+    if not _nvidia_gpu():
+        return ""
+    found = "an NVIDIA GPU is here but not used: "
+    if torch.version.cuda is None:
+        return f"{found}torch {torch.__version__} is built without CUDA; install a CUDA build"
+    if not _DRIVER.exists():
+        return f"{found}no NVIDIA driver is loaded; install it, or give the container the GPU"
+    return (
+        f"{found}torch, built for CUDA {torch.version.cuda}, cannot use the driver; update the "
+        "driver, or give the container the GPU"
+    )
+
+
+def _nvidia_gpu() -> bool:
+    def is_one(device: Path) -> bool:
+        try:
+            kind = (device / "class").read_text()
+            return kind.startswith(_DISPLAY) and (device / "vendor").read_text().strip() == _NVIDIA
+        except OSError:
+            return False
+
+    return _PCI.is_dir() and any(map(is_one, _PCI.iterdir()))
+
+
+def describe_device(device: torch.device) -> str:
+    """Names a device for people: `cuda (NVIDIA H100)`, `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type != "cpu":
+        return device.type
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} {'thread' if threads == 1 else 'threads'})"
+
+
+def state_device(work: str, device: torch.device, engine: str = "torch") -> None:
+    """Logs which engine and device do a piece of work; the same text once a process."""
+    _say(logging.INFO, f"{work}: {engine} on {describe_device(device)}")
+
+
+@lru_cache(256)  # texts; bounds the memory of a long-lived process
+def _say(level: int, text: str) -> None:
+    _log.log(level, "%s", text)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kryptonite.core.crops import CropTemplate
+from kryptonite.core.device import state_device
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
 from kryptonite.data.layouts import load_images
@@ -80,7 +81,9 @@ class TrainingData:
 def crop_cache(config: RunConfig) -> FaceCache:
     """Opens the cache of the crops that both branches of a run read."""
     templates = [config.recognition.template, config.liveness.template]
-    return FaceCache(Path(config.cache), Aligner(config.aligner, list(dict.fromkeys(templates))))
+    aligner = Aligner(config.aligner, list(dict.fromkeys(templates)))
+    state_device("finding faces", aligner.device)
+    return FaceCache(Path(config.cache), aligner)
 
 
 def prepare_training_data(config: RunConfig) -> TrainingData:

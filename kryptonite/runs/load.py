@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kryptonite.core.device import state_device
 from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
@@ -13,6 +14,7 @@ from kryptonite.fusion.verifier import load_verifiers
 from kryptonite.inference.extractor import FeatureExtractor, ShardExecutor
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.liveness.detector import Detector
+from kryptonite.nn.model import CropModel
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.origin import check_branches
@@ -95,6 +97,7 @@ def load(
     extractor = FeatureExtractor(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
     )
+    _state_devices(aligner, recogniser, detector, backbone)
     return RunPipeline(extractor, differential, verifiers, chosen, folder)
 
 
@@ -152,6 +155,17 @@ def _download(repository: str, revision: str | None) -> Path:
         ) from error
     _logger.info("%s at %s: commit %s", repository, revision, folder.name)
     return folder
+
+
+def _state_devices(aligner: Aligner, *networks: CropModel | None) -> None:
+    """Says what computes, each engine and device with its work; a cluster's workers are silent."""
+    names = ("recognition", "liveness", "the differential detector")
+    work = {("torch", aligner.device): ["finding faces"]}
+    for network in dict.fromkeys(filter(None, networks)):
+        place = ("onnx" if network.export else "torch", network.device)
+        work.setdefault(place, []).append(names[networks.index(network)])
+    for (engine, device), parts in work.items():
+        state_device(", ".join(parts), device, engine)
 
 
 def _aligner_config(run: RunDir, settings: dict[str, Any], device: str) -> AlignerConfig:

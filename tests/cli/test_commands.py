@@ -1,6 +1,9 @@
 """Commands on an untrained run: what they print, write and return."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -14,6 +17,8 @@ from kryptonite.inference.pipeline import Verification
 from kryptonite.runs import report
 from kryptonite.runs.report import Protocol
 from kryptonite.runs.run_dir import RunDir
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -46,6 +51,16 @@ def test_verify_prints_every_field_of_the_answer_when_json(system, photos, pipel
     assert answer["accepted"] is expected.accepted and answer["status"] == ["found_padded"] * 2
     assert all(0 < each < 1 for each in answer["synthetic_probability"])
     assert np.shape(answer["boxes"]) == (2, 4)
+
+
+def test_commands_state_device_and_engine_once_on_stderr(system, photos, tmp_path):
+    """In a process of its own, as what was said before is not said again."""
+    for options in ([], ["--json"]):
+        command = [sys.executable, "-m", "kryptonite", "verify", *photos, *system, *options]
+        done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == "finding faces, recognition, liveness: torch on cpu (1 thread)\n"
+        assert "cpu" not in done.stdout
 
 
 def test_verify_prints_reason_scores_and_both_photos(system, photos, pipeline, capsys):

@@ -30,6 +30,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
+from kryptonite.core.device import state_device
 from kryptonite.core.errors import KryptoniteError, MetricError, TrainingError
 from kryptonite.core.files import atomic_path, write_json
 from kryptonite.nn.train.batches import RankedBatches
@@ -231,7 +232,7 @@ def fit(
 
 
 def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.nodes,
@@ -242,6 +243,9 @@ def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
         enable_model_summary=False,
         **settings,
     )
+    if trainer.is_global_zero:
+        state_device("training", trainer.strategy.root_device)
+    return trainer
 
 
 def _trained(
