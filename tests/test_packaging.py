@@ -87,7 +87,8 @@ def test_wheel_describes_command_and_dependencies(wheel):
     wanted = {re.sub(r"[<>=\[].*", "", line) for line in PROJECT["project"]["dependencies"]}
     plain = {re.sub(r"[<>=\[].*", "", line) for line in declared if "extra==" not in line}
     assert plain == wanted and metadata["Requires-Python"] == "<3.13,>=3.10"
-    assert set(metadata.get_all("Provides-Extra")) == {"clip", "demo", "dev", "ray", "serve"}
+    extras = {"clip", "demo", "dev", "docs", "ray", "serve"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
 
 
 def test_wheel_works_from_any_folder_and_claims_one_import_name(wheel, tmp_path):
@@ -139,3 +140,49 @@ def test_package_has_every_name_it_announces():
         assert getattr(kryptonite, name).__name__.endswith(name) and name in dir(kryptonite)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         kryptonite.nonsense  # noqa: B018
+
+
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+
+
+def test_lock_is_of_the_requirements_that_the_package_declares():
+    (package,) = (each for each in LOCK["package"] if each["name"] == "kryptonite")
+    locked = {
+        (
+            each["name"].replace("-", "_"),
+            tuple(each.get("extras", ())),
+            frozenset(filter(None, each.get("specifier", "").split(","))),
+            each.get("marker", "").removeprefix("extra == ").strip("'"),
+        )
+        for each in package["metadata"]["requires-dist"]
+    }
+    declared = [(line, "") for line in PROJECT["project"]["dependencies"]]
+    for extra, lines in PROJECT["project"]["optional-dependencies"].items():
+        declared += [(line, extra) for line in lines]
+    wanted = set()
+    for line, extra in declared:
+        name, extras, specifiers = re.fullmatch(r"([\w.-]+)(?:\[([\w,]+)\])?(.*)", line).groups()
+        wanted.add(
+            (
+                name.replace("-", "_"),
+                tuple(filter(None, (extras or "").split(","))),
+                frozenset(filter(None, specifiers.split(","))),
+                extra,
+            )
+        )
+    assert locked == wanted, "run `uv lock`"
+    versions = PROJECT["project"]["requires-python"].split(",")
+    assert set(LOCK["requires-python"].split(", ")) == set(versions)
+
+
+def test_lock_names_the_public_registry_and_a_hash_for_every_file():
+    for package in LOCK["package"]:
+        if package["name"] == "kryptonite":
+            continue
+        assert package["source"] == {"registry": "https://pypi.org/simple"}, package["name"]
+        files = [*package.get("wheels", ()), *filter(None, [package.get("sdist")])]
+        assert files
+        for file in files:
+            assert file["url"].startswith("https://files.pythonhosted.org/packages/")
+            assert re.fullmatch("sha256:[0-9a-f]{64}", file["hash"])
+            assert "+" not in file["url"], "a local build"
