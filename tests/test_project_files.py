@@ -1,6 +1,7 @@
 """CITATION.cff, CHANGELOG.md and the pages at the root agree with the package."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import yaml
 
 import kryptonite
 from kryptonite.cli.main import COMMANDS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -36,6 +42,21 @@ def test_changelog_keeps_its_form_and_lists_the_version_and_every_command():
     assert kryptonite.__version__ in text
     for command in COMMANDS:
         assert re.search(rf"`(kryptonite )?{command}`", text), command
+
+
+def test_image_is_built_of_every_folder_of_the_package_and_its_context_has_them():
+    project = tomllib.loads(read("pyproject.toml"))
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", read("Dockerfile"), re.MULTILINE)
+    sources = {source for line in copied for source in line.split()}
+    folders = set(project["tool"]["setuptools"]["package-dir"].values())
+    needed = {project["project"]["readme"], *project["project"]["license-files"]}
+    assert sources == {*folders, *needed, "pyproject.toml", "uv.lock"}
+    context = set(read(".dockerignore").splitlines())
+    assert context >= {"*", *(f"!{source}" for source in sources)}
+    stages = read("Dockerfile").split("\nFROM ")
+    assert len(stages) == 3 and "\nUSER kryptonite\n" in stages[-1]
+    assert "\nHEALTHCHECK " in stages[-1] and '\nENTRYPOINT ["kryptonite"]\n' in stages[-1]
+    assert "kryptonite" in project["project"]["scripts"]
 
 
 @pytest.mark.parametrize("name", PAGES)
