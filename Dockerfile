@@ -25,6 +25,9 @@ COPY kryptonite kryptonite
 RUN pip install --constraint constraints.txt '.[serve]'
 
 FROM ${BASE}
+# OpenCV links to them, though no window is ever opened.
+RUN apt-get update && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home kryptonite
 COPY --from=build /opt/kryptonite /opt/kryptonite
 ENV PATH=/opt/kryptonite/bin:$PATH PYTHONUNBUFFERED=1
