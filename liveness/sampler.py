@@ -5,6 +5,7 @@ from abc import abstractmethod
 import numpy as np
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.groups import rows_by_group
 from kryptonite.liveness.forgeries import Draw, draw_forgeries
 from kryptonite.nn.train.batches import RankedBatches
 
@@ -39,16 +40,15 @@ class BalancedBatches(RankedBatches[Draw]):
     ):
         super().__init__(seed)
         group, synthetic = np.asarray(group), np.asarray(synthetic).astype(bool)
-        rows = np.arange(len(group))
         self._both = []
-        for one in np.unique(group):
-            bona_fide, forged = rows[(group == one) & ~synthetic], rows[(group == one) & synthetic]
+        for rows in rows_by_group(group):
+            bona_fide, forged = rows[~synthetic[rows]], rows[synthetic[rows]]
             if len(bona_fide) and len(forged):
                 self._both.append((bona_fide, forged))
         if not self._both:
             raise DataError(f"the detector cannot be trained: {self.missing}")
-        self._rows, self._pairs, self._forgeries = len(rows), pairs, forgeries
-        self.left_out = len(rows) - sum(
+        self._rows, self._pairs, self._forgeries = len(group), pairs, forgeries
+        self.left_out = len(group) - sum(
             len(bona_fide) + len(forged) for bona_fide, forged in self._both
         )
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.groups import rows_by_group
 from kryptonite.nn.train.batches import RankedBatches
 
 
@@ -36,14 +37,15 @@ class IdentityBalanced(RankedBatches[int]):
     ):
         super().__init__(seed)
         identity, synthetic = np.asarray(identity), np.asarray(synthetic).astype(bool)
-        rows = np.arange(len(identity))
-        present = np.unique(identity[~synthetic])
-        if not len(present):
+        sides = [
+            (rows[~synthetic[rows]], rows[synthetic[rows]]) for rows in rows_by_group(identity)
+        ]
+        present = [(genuine, generated) for genuine, generated in sides if len(genuine)]
+        if not present:
             raise DataError(
                 "recognition cannot be trained: no training identity has a genuine image"
             )
-        self._bona_fide_rows = [rows[(identity == one) & ~synthetic] for one in present]
-        self._forged_rows = [rows[(identity == one) & synthetic] for one in present]
+        self._rows = present
         self._identities = min(identities, len(present))
         self._bona_fide, self._forged = bona_fide, forged
         self._batches = max(1, round(int((~synthetic).sum()) / (self._identities * bona_fide)))
@@ -54,15 +56,14 @@ class IdentityBalanced(RankedBatches[int]):
 
     def draw(self, generator: np.random.Generator) -> list[list[int]]:
         """Draws one epoch."""
-        bona_fide = [_Deck(rows, generator) for rows in self._bona_fide_rows]
-        forged = [_Deck(rows, generator) for rows in self._forged_rows]
-        identities = _Deck(np.arange(len(bona_fide)), generator)
+        decks = [[_Deck(rows, generator) for rows in sides] for sides in self._rows]
+        identities = _Deck(np.arange(len(decks)), generator)
         batches = []
         for _ in range(self._batches):
             batch: list[int] = []
             for one in identities.deal(self._identities):
-                batch += bona_fide[one].deal(self._bona_fide)
-                batch += forged[one].deal(self._forged)
+                bona_fide, forged = decks[one]
+                batch += bona_fide.deal(self._bona_fide) + forged.deal(self._forged)
             batches.append(batch)
         return batches
 
@@ -74,7 +75,8 @@ class _Deck:
     """
 
     def __init__(self, cards: np.ndarray, generator: np.random.Generator):
-        self._cards, self._generator, self._left = cards, generator, []
+        self._cards, self._generator = cards, generator
+        self._left: list[int] = []  # the next card is the last
 
     def deal(self, number: int) -> list[int]:
         hand: list[int] = []
@@ -83,8 +85,7 @@ class _Deck:
                 fresh = self._generator.permutation(self._cards).tolist()
                 # Cards already in the hand go last, so that a hand across two shuffles repeats
                 # none while others are left.
-                self._left = [card for card in fresh if card not in hand] + [
-                    card for card in fresh if card in hand
-                ]
-            hand.append(self._left.pop(0))
+                held = [card for card in fresh if card in hand]
+                self._left = [*[card for card in fresh if card not in hand], *held][::-1]
+            hand.append(self._left.pop())
         return hand

@@ -18,6 +18,7 @@ from kryptonite.core.errors import DataError
 
 DELIMITERS = (",", ";", "\t")
 LINE_LIMIT = 1 << 20  # characters; bounds the memory that a file without line ends takes
+LABEL_LIMIT = 255  # characters, as in a folder's name; arrays of labels take the longest for each
 
 _BOMS = (  # UTF-32 first: its mark starts with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -162,8 +163,17 @@ def parse_booleans(path: Path | str, values: pd.Series) -> pd.Series:
     return true
 
 
-def parse_labels(values: pd.Series) -> pd.Series:
-    """Strips labels and composes their accents, so that labels that look alike are alike."""
+def parse_labels(path: Path | str, values: pd.Series) -> pd.Series:
+    """Strips labels and composes their accents, so that labels that look alike are alike.
+
+    Raises:
+        DataError: Names file and row of a label longer than `LABEL_LIMIT`.
+    """
+    refuse_rows(
+        path,
+        values.str.len() > LABEL_LIMIT,
+        f"{values.name} is longer than {LABEL_LIMIT} characters",
+    )
     return values.map(clean_label)
 
 
@@ -206,7 +216,8 @@ def _undecodable(path: Path | str, encoding: str) -> str:
         return f"{path}: is not whole {encoding.upper()} text"
     row = 0
     with open(path, "rb") as stream:
-        for line in stream:
+        # Lines before the first wrong byte were read already, so none is longer than the limit.
+        while line := stream.readline(4 * LINE_LIMIT):
             try:
                 line.decode()
             except UnicodeDecodeError as error:

@@ -142,7 +142,9 @@ def make_pairs(images: pd.DataFrame, config: PairConfig) -> pd.DataFrame:
 
 
 def _by_identity(rows: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
-    return [rows[codes[rows] == code] for code in range(codes.max() + 1)]
+    """Divides rising rows by identity, 0..K-1; an identity without a row gets an empty part."""
+    ordered = rows[np.argsort(codes[rows], kind="stable")]
+    return np.split(ordered, np.searchsorted(codes[ordered], np.arange(1, codes.max() + 1)))
 
 
 def _same(bona_fide: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -245,7 +247,7 @@ def read_protocol(path: Path | str, columns: list[str]) -> pd.DataFrame:
     pairs["pair_id"] = ids.where(ids != "", pairs["pair_id"])
     for name in ("label_a", "label_b"):
         if name in columns:
-            pairs[name] = parse_labels(pairs[name])
+            pairs[name] = parse_labels(path, pairs[name])
     pairs["kind"] = pairs["kind"].str.lower()
     numbers = pairs[["label", "synthetic_a", "synthetic_b"]].apply(_as_digits)
     synthetic = (numbers["synthetic_a"] == "1") | (numbers["synthetic_b"] == "1")
