@@ -6,12 +6,17 @@ candidates of an image, and its pyramid, are averaged from one summed-area table
 same pixels and the same faces.
 """
 
+from pathlib import Path
+
 import cv2
+import facenet_pytorch
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import bbreg, generateBoundingBox, rerec
 from torchvision.ops.boxes import batched_nms
+
+from kryptonite.core.pinned import check_pinned
 
 _CELL = 12  # side of the first network's receptive field, in pixels
 # Candidates per forward pass. With 512 the last network allocates blocks of 140 MB of varying size,
@@ -27,9 +32,16 @@ class Cascade:
 
     Args:
         device: Runs the networks.
+
+    Raises:
+        WeightsError: The networks' weights are not those of the pinned package.
     """
 
     def __init__(self, device: torch.device):
+        # facenet-pytorch reads these files itself, from beside its code.
+        data = Path(facenet_pytorch.__file__).parent / "data"
+        for network in ("pnet", "rnet", "onet"):
+            check_pinned("facenet_pytorch", data / f"{network}.pt")
         mtcnn = MTCNN(keep_all=True, device=device)
         # A large face's boxes have probabilities so close to 1 that one face in several hundred has
         # two equal ones in float32. Log-odds still tell them apart.

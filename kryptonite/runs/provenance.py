@@ -1,6 +1,5 @@
 """What made a run's figures, and what its training data warns of."""
 
-import json
 import platform
 import shlex
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from kryptonite.core.errors import DataError
-from kryptonite.core.files import sha256_file
+from kryptonite.core.files import read_json, sha256_file
 from kryptonite.data.audit.prepare import AUDIT
 from kryptonite.detection.aligner import AlignerConfig
 from kryptonite.fusion.verifier import load_origin
@@ -46,7 +45,7 @@ def shortcut_warnings(run: RunDir) -> list[str]:
     if not audit.exists():
         return []
     try:
-        shortcuts = json.loads(audit.read_text(encoding="utf-8"))["shortcuts"]
+        shortcuts = read_json(audit)["shortcuts"]
         leaks, verdict = shortcuts["leaks"], shortcuts["verdict"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -129,7 +128,7 @@ def provenance(
 
 
 def _describe(branch: Path) -> str:
-    kept = json.loads((branch / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    kept = read_json(branch / DESCRIPTION_FILE)
     template = kept["input"]["template"]
     network = kept["network"].get("encoder", kept["network"])  # of a probe, or the network itself
     return (

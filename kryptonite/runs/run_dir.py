@@ -1,6 +1,5 @@
 """A run's folder: the one place that knows what its files are called."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pandas as pd
 import yaml
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import read_json
 from kryptonite.nn.model import DESCRIPTION_FILE
 
 # Sections of a run's configuration, in the order they are written.
@@ -116,7 +116,7 @@ class RunDir:
                 f"{self.path}: no finished run: {self.config.name} missing; "
                 "`python train.py` makes one"
             ) from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise DataError(f"{self.config}: cannot be read ({_line(error)})") from error
         missing = [
             name
@@ -138,7 +138,7 @@ class RunDir:
             DataError: They are missing or damaged.
         """
         try:
-            metrics = json.loads(self.metrics.read_text(encoding="utf-8"))
+            metrics = read_json(self.metrics)
             if not isinstance(metrics["split_hash"], str):
                 raise TypeError("split_hash is not a string")
             return metrics

@@ -3,7 +3,6 @@
 Stages that are done and whose inputs have not changed are skipped.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from kryptonite.core.errors import MetricError, TrainingError
-from kryptonite.core.files import sha256_file, write_json, write_text
+from kryptonite.core.files import read_json, sha256_file, write_json, write_text
 from kryptonite.liveness.train import LivenessInputs, train_detector
 from kryptonite.nn.train.job import TrainingJob
 from kryptonite.nn.train.ranks import ranks, wait_for_all
@@ -125,7 +124,7 @@ def _stage(
     done = folder / STAGE_FILE
     if done.exists():
         try:
-            stage = json.loads(done.read_text(encoding="utf-8"))
+            stage = read_json(done)
             kept, metrics = stage["fingerprint"], dict(stage["metrics"])
             _check_files(folder, stage.get("files"))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -164,7 +163,7 @@ def _check_files(folder: Path, hashes: dict[str, str] | None) -> None:
         for file in _files(folder):
             try:
                 if file.suffix == ".json":
-                    json.loads(file.read_text(encoding="utf-8"))
+                    read_json(file)
                 else:
                     safe_open(file, framework="np")
             except (ValueError, SafetensorError) as error:

@@ -8,7 +8,6 @@ reads the features of the recogniser, or of a copy fine-tuned on such pairs
 (`recognition.differential.train`).
 """
 
-import json
 import warnings
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch import nn
 
 from kryptonite.core.chunks import map_chunks
 from kryptonite.core.errors import MALFORMED, DataError, WeightsError
-from kryptonite.core.files import atomic_path, write_json
+from kryptonite.core.files import atomic_path, read_json, write_json
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.features import (
     CELLS,
@@ -41,7 +40,7 @@ _LIMIT = 30.0  # on the absolute score
 
 def has_own_backbone(folder: Path) -> bool:
     """Whether a saved detector has a backbone of its own beside it."""
-    described = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    described = read_json(folder / DESCRIPTION_FILE)
     return bool(described["own_network"])
 
 
@@ -228,7 +227,7 @@ class DifferentialDetector(nn.Module):
         """
         folder = Path(folder)
         try:
-            described = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            described = read_json(folder / DESCRIPTION_FILE)
             own, channels = described["own_network"], tuple(described["channels"])
             state = load_file(folder / WEIGHTS_FILE)
             networks, _, hidden = state["weight_0"].shape

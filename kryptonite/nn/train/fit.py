@@ -4,7 +4,6 @@ The weights kept are never worse on the validation set than those training start
 """
 
 import io
-import json
 import logging
 import math
 import shutil
@@ -32,7 +31,7 @@ from torch.utils.data import DataLoader
 
 from kryptonite.core.device import state_device
 from kryptonite.core.errors import KryptoniteError, MetricError, TrainingError
-from kryptonite.core.files import atomic_path, write_json
+from kryptonite.core.files import atomic_path, read_json, write_json
 from kryptonite.nn.train.batches import RankedBatches
 from kryptonite.nn.train.config import FitConfig
 from kryptonite.nn.train.datasets import Loaders
@@ -314,7 +313,7 @@ def _trained(
             write_json(ended, {MONITOR: float(checkpoint.best_model_score)})
         wait_for_all()
     best = _load(folder / "best.ckpt")
-    score = json.loads(ended.read_text(encoding="utf-8"))[MONITOR]
+    score = read_json(ended)[MONITOR]
     # A soup's next training starts reading before its first hook, with the sampler as this training
     # left it, whether it ran in this process or in one that was killed.
     loaders.train.batch_sampler.set_epoch(_load(last)["epoch"])
@@ -351,7 +350,7 @@ def _damaged(folder: Path) -> Path | None:
     file = ended
     try:
         if ended.exists():
-            float(json.loads(ended.read_text(encoding="utf-8"))[MONITOR])
+            float(read_json(ended)[MONITOR])
         for file in (best, last):
             _ = _load(file)["state_dict"]
     except Exception:  # torch raises half a dozen kinds for a torn file
@@ -426,7 +425,7 @@ def _kept_start(folder: Path, fingerprint: str) -> float | None:
     if not kept.exists():
         return None
     try:
-        start = json.loads(kept.read_text(encoding="utf-8"))
+        start = read_json(kept)
         return float(start[MONITOR]) if start["version"] == fingerprint else None
     except (OSError, ValueError, KeyError, TypeError):
         _LOG.warning("%s: damaged; this stage starts again", kept)
