@@ -7,26 +7,26 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError, ImageReadError
-from kryptonite.core.files import atomic_path, fingerprint, sha256_bytes
-from kryptonite.core.images import count_pixels, decode_rgb, read_bytes
+from kryptonite.core.files import fingerprint
+from kryptonite.core.images import count_pixels, decode_rgb, hash_file, read_bytes
+from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.detection.aligner import Aligner
 from kryptonite.detection.faces import UNREADABLE, AlignedFaces
 
 CHUNK = 256  # images decoded and aligned at a time, at most: fills the detector's batches
-_DECODED_PIXELS = 2**27  # the same, if the images are large: 400 MB when decoded
+READ = 16  # files read at a time
+KEPT = 2**28  # bytes of undecoded files kept between hashing and decoding them
+_DECODED_PIXELS = 2**27  # the same as CHUNK, if the images are large: 400 MB when decoded
 
 _COLUMNS = ["path", "key", "status", "confidence", "x1", "y1", "x2", "y2"]
 
@@ -43,13 +43,25 @@ class CachedFaces(AlignedFaces):
 
 
 class _Entry(NamedTuple):
-    """One face as stored; `crops` is empty when only its description was read."""
+    """One face as stored."""
 
     status: str
     confidence: float
     box: np.ndarray
     landmarks: np.ndarray
     crops: dict[CropTemplate, np.ndarray]
+
+
+class Contents(dict[str, bytes]):
+    """Undecoded bytes by key, of at most `KEPT` bytes in all; others are read again when needed."""
+
+    _held = 0
+
+    def keep(self, key: str, content: bytes) -> None:
+        """Keeps a content if there is room for it."""
+        if content and self._held + len(content) <= KEPT:
+            self[key] = content
+            self._held += len(content)
 
 
 class FaceCache:
@@ -70,7 +82,7 @@ class FaceCache:
         self._settings = fingerprint(aligner.settings)[:16]
 
     def ensure(self, paths: Sequence[str], progress: bool = True) -> pd.DataFrame:
-        """Aligns the images that are not in the cache yet.
+        """Aligns the images that are not in the cache yet, or whose entries are damaged.
 
         Args:
             paths: Image files; may repeat.
@@ -120,7 +132,7 @@ class FaceCache:
             DataError: An entry is damaged or gone, and there is no `reread`.
         """
         with ThreadPoolExecutor() as threads:
-            entries = self._collect(keys, contents, reread or self._refuse, threads, crops=True)
+            entries = self._collect(keys, contents, reread or self._refuse, threads)
         faces = list(entries.values())
         return CachedFaces(
             crops={
@@ -137,12 +149,15 @@ class FaceCache:
         )
 
     def identify_content(self, path: str) -> tuple[str, bytes]:
-        """Key and content of a file; both empty if it cannot be read."""
+        """Key and content of a file; both empty if it cannot be read.
+
+        The content of a file that is too large to be kept beside others is empty, too.
+        """
         try:
-            content = read_bytes(path)
+            hashed, content = hash_file(path, KEPT // 8)
         except ImageReadError:
             return "", b""
-        return f"{sha256_bytes(content)[:40]}-{self._settings}", content
+        return f"{hashed[:40]}-{self._settings}", content
 
     def identify(self, paths: Sequence[str]) -> list[str]:
         """Key of each file, cached or not; empty if the file cannot be read."""
@@ -189,11 +204,10 @@ class FaceCache:
 
     def _tensor(self, key: str, name: str) -> np.ndarray:
         try:
-            with safe_open(self._file(key), framework="np") as entry:
-                return entry.get_tensor(name)
-        except (OSError, SafetensorError) as error:
+            return load_tensors(self._file(key), [name]).tensors[name]
+        except DataError as error:
             raise DataError(
-                f"{self._file(key)}: {name} is gone from the cache ({error}); run the command again"
+                f"{error}: damaged or gone from the cache; run the command again"
             ) from error
 
     def _refuse(self, key: str) -> bytes:
@@ -202,24 +216,24 @@ class FaceCache:
     def _ensure_chunk(self, paths: list[str], threads: ThreadPoolExecutor) -> list[tuple]:
         """Rows of `ensure` for one chunk of paths."""
 
-        def identify(path: str) -> tuple[str, bytes | None]:
-            key, content = self.identify_content(path)
-            # Bytes that have an entry need not stay in memory.
-            return key, content if key and not self.has(key) else None
-
-        identified = list(threads.map(identify, paths))
-        path_of = dict(zip((key for key, _ in identified), paths, strict=True))
+        keys, contents = [], Contents()
+        for part in chunked(paths, READ):
+            for key, content in threads.map(self.identify_content, part):
+                keys.append(key)
+                # Bytes that have an entry need not stay in memory.
+                if key and not self.has(key):
+                    contents.keep(key, content)
+        path_of = dict(zip(keys, paths, strict=True))
         path_of.pop("", None)
-        contents = {key: content for key, content in identified if content is not None}
         entries = self._collect(
-            list(path_of), contents, lambda key: read_bytes(path_of[key]), threads, crops=False
+            list(path_of), contents, lambda key: read_bytes(path_of[key]), threads
         )
         blank = (UNREADABLE, 0.0, *[float("nan")] * 4)
         return [
             (path, key, entries[key].status, entries[key].confidence, *map(float, entries[key].box))
             if key in entries
             else (path, "", *blank)
-            for path, (key, _) in zip(paths, identified, strict=True)
+            for path, key in zip(paths, keys, strict=True)
         ]
 
     def _collect(
@@ -228,49 +242,49 @@ class FaceCache:
         contents: Mapping[str, bytes],
         reread: Callable[[str], bytes],
         threads: ThreadPoolExecutor,
-        crops: bool,
     ) -> dict[str, _Entry]:
         """Entries of distinct keys, in order, without those that cannot be decoded."""
         stored = [key for key in keys if key not in contents]
-        opened = dict(
-            zip(stored, threads.map(partial(self._open, crops=crops), stored), strict=True)
-        )
-        missing = {key: contents[key] for key in keys if key in contents}
-        missing |= {key: reread(key) for key, entry in opened.items() if entry is None}
-        entries = {**opened, **self._align(missing, threads)}
+        opened = dict(zip(stored, threads.map(self._open, stored), strict=True))
+        missing = [key for key in keys if opened.get(key) is None]
+        entries = {**opened, **self._align(missing, contents, reread, threads)}
         return {key: entries[key] for key in keys if entries.get(key) is not None}
 
-    def _open(self, key: str, crops: bool) -> _Entry | None:
-        """Reads an entry, with or without its crops; None when it is damaged or gone."""
+    def _open(self, key: str) -> _Entry | None:
+        """Reads an entry; None when it is damaged or gone."""
+        templates = self.aligner.templates
+        names = ["confidence", "box", "landmarks", *(template.name for template in templates)]
         try:
-            with safe_open(self._file(key), framework="np") as entry:
-                return _Entry(
-                    entry.metadata()["status"],
-                    float(entry.get_tensor("confidence")[0]),
-                    entry.get_tensor("box"),
-                    entry.get_tensor("landmarks"),
-                    {
-                        template: entry.get_tensor(template.name)
-                        for template in (self.aligner.templates if crops else ())
-                    },
-                )
-        except (OSError, SafetensorError):
+            tensors, texts = load_tensors(self._file(key), names)
+            return _Entry(
+                texts["status"],
+                float(tensors["confidence"][0]),
+                tensors["box"],
+                tensors["landmarks"],
+                {template: tensors[template.name] for template in templates},
+            )
+        except (DataError, KeyError):
             return None
 
     def _align(
-        self, contents: Mapping[str, bytes], threads: ThreadPoolExecutor
+        self,
+        keys: Sequence[str],
+        contents: Mapping[str, bytes],
+        reread: Callable[[str], bytes],
+        threads: ThreadPoolExecutor,
     ) -> dict[str, _Entry | None]:
         """Decodes, aligns and writes contents; None stands for one that cannot be decoded."""
         entries: dict[str, _Entry | None] = {}
         group: dict[str, bytes] = {}
-        pixels = 0
-        for key, content in contents.items():
+        pixels = held = 0
+        for key in keys:
+            content = contents.get(key) or reread(key)
             more = count_pixels(content)
-            if group and pixels + more > _DECODED_PIXELS:
+            if group and (pixels + more > _DECODED_PIXELS or held + len(content) > KEPT):
                 entries |= self._align_group(group, threads)
-                group, pixels = {}, 0
+                group, pixels, held = {}, 0, 0
             group[key] = content
-            pixels += more
+            pixels, held = pixels + more, held + len(content)
         return entries | self._align_group(group, threads)
 
     def _align_group(
@@ -308,12 +322,7 @@ class FaceCache:
             "box": entry.box,
             "confidence": np.array([entry.confidence], np.float32),
         }
-        with atomic_path(self._file(key)) as temporary:
-            save_file(
-                {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
-                temporary,
-                metadata={"status": entry.status},
-            )
+        save_tensors(self._file(key), tensors, {"status": entry.status})
 
 
 def _stacked(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

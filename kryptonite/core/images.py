@@ -8,6 +8,8 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from kryptonite.core import jpeg, png
 from kryptonite.core.errors import ImageReadError, ImageTooLargeError
+from kryptonite.core.files import sha256_bytes, sha256_file
+from kryptonite.core.memory import Budget
 
 MAX_MEGAPIXELS = 100  # a decoded photo of this size takes 300 MB
 MAX_SIDE = 100_000  # pixels
@@ -34,6 +38,8 @@ _FORMATS: list[str] = [
     if name in Image.OPEN  # some came with later versions of Pillow
 ]
 _STRIP = 2**20  # pixels brought to 8 bits at a time
+_DECODED = 10  # bytes a pixel, with the copies that decoding and looking at it makes
+_BUDGET = Budget(2**30)  # bytes of images that threads may decode at a time
 # Largest values of the usual integer depths: 8, 12, 16, 24, 31 (signed) and 32 bits.
 _FULL_SCALES = (2**8 - 1, 2**12 - 1, 2**16 - 1, 2**24 - 1, 2**31 - 1, 2**32 - 1)
 _ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 274, 262, 258, 339  # TIFF and EXIF tags
@@ -116,22 +122,60 @@ def read_bytes(path: Path | str) -> bytes:
     Raises:
         ImageReadError: The file cannot be read, is too large, or is a folder, pipe or device.
     """
-    try:
-        status = os.stat(path)
-        # Opening a pipe would wait for a writer, and reading a device may never end.
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-            raise ImageReadError(f"{shown(path)}: cannot be read (it is {kind}, not a file)")
-        if status.st_size > MAX_FILE_MEGABYTES * 2**20:
-            raise ImageReadError(
-                f"{shown(path)}: {status.st_size / 2**20:.0f} MB exceed the limit of "
-                f"{MAX_FILE_MEGABYTES} MB for an image file"
-            )
+    with _named(path):
+        _check_file(path)
         return Path(path).read_bytes()
+
+
+def hash_file(path: Path | str, most: int) -> tuple[str, bytes]:
+    """Gives a file's SHA-256, and its bytes unless there are more than `most`.
+
+    Raises:
+        ImageReadError: As `read_bytes`.
+    """
+    with _named(path):
+        if _check_file(path) > most:
+            return sha256_file(path), b""
+        content = Path(path).read_bytes()
+        return sha256_bytes(content), content
+
+
+@contextmanager
+def decoding(path: Path | str) -> Iterator[None]:
+    """Waits until there is memory to read and decode a file beside those of other threads."""
+    cost = 0
+    with suppress(Exception):  # the file will be refused
+        cost = _check_file(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            cost += _DECODED * image.width * image.height
+    with _BUDGET.hold(cost):
+        yield
+
+
+@contextmanager
+def _named(path: Path | str) -> Iterator[None]:
+    """Names the file in what reading it raises."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # ValueError: the name holds a null character
         raise ImageReadError(
             f"{shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error})"
         ) from error
+
+
+def _check_file(path: Path | str) -> int:
+    """Gives a regular file's size in bytes; refuses what is no such file, or too large."""
+    status = os.stat(path)
+    # Opening a pipe would wait for a writer, and reading a device may never end.
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise ImageReadError(f"{shown(path)}: cannot be read (it is {kind}, not a file)")
+    if status.st_size > MAX_FILE_MEGABYTES * 2**20:
+        raise ImageReadError(
+            f"{shown(path)}: {status.st_size / 2**20:.0f} MB exceed the limit of "
+            f"{MAX_FILE_MEGABYTES} MB for an image file"
+        )
+    return status.st_size
 
 
 def read_rgb(image: Path | str | bytes | BinaryIO) -> np.ndarray:

@@ -1,8 +1,13 @@
-"""Control how glibc returns freed memory to the system; called by entry points only."""
+"""Bound memory: what threads may take at a time, and what glibc keeps of it.
+
+Only entry points call what concerns glibc.
+"""
 
 import ctypes
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
@@ -41,6 +46,31 @@ def return_freed_memory() -> None:
     trim = _from_libc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+class Budget:
+    """Lets threads go on while what they hold together stays within a total.
+
+    Args:
+        total: Of any unit. Whoever wants more waits to be alone.
+    """
+
+    def __init__(self, total: int):
+        self._total, self._held = total, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        """Holds an amount, once the others leave room for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + amount <= self._total)
+            self._held += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= amount
+                self._changed.notify_all()
 
 
 def _from_libc(name: str) -> Callable[..., int] | None:

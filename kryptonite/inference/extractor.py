@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 from tqdm import tqdm
 
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops
-from kryptonite.core.errors import DataError
-from kryptonite.core.files import atomic_path, fingerprint
+from kryptonite.core.errors import DataError, ImageReadError
+from kryptonite.core.files import fingerprint
+from kryptonite.core.images import read_bytes
 from kryptonite.core.memory import return_freed_memory
-from kryptonite.detection.cache import FaceCache
+from kryptonite.core.tensors import load_tensors, save_tensors
+from kryptonite.detection.cache import READ, Contents, FaceCache
 from kryptonite.detection.faces import AlignedFaces
 from kryptonite.liveness.detector import Detector
 from kryptonite.recognition.differential.features import FeatureMaps
@@ -29,7 +29,6 @@ from kryptonite.recognition.recogniser import Recogniser
 # Distinct contents per shard. It bounds memory, and a shard is what is cached: equal shards on
 # equal cores of equal machines give equal features to the bit.
 SHARD = 256
-_READ = 64  # files hashed at a time
 _REVISION = 2  # bump when features change for unchanged crops and weights
 
 
@@ -70,8 +69,8 @@ class ImageFeatures(CropFeatures):
         maps = [part.maps for part in parts if part.maps is not None]
         return cls(**arrays, maps=FeatureMaps.joined(maps) if maps else None)
 
-    def to_bytes(self) -> bytes:
-        """Encodes the features as a safetensors file."""
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Encodes the features as named numeric arrays."""
         tensors = {name: getattr(self, name) for name in ("boxes", "embeddings", "log_odds")}
         for name in ("keys", "status"):
             tensors[name] = np.frombuffer("\n".join(getattr(self, name)).encode(), np.uint8)
@@ -82,16 +81,15 @@ class ImageFeatures(CropFeatures):
                 "cells": self.maps.cells,
                 "channels": np.array(self.maps.channels),
             }
-        return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+        return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "ImageFeatures":
-        """Decodes what `to_bytes` gave.
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> "ImageFeatures":
+        """Decodes what `to_tensors` gave.
 
         Raises:
-            SafetensorError, KeyError, ValueError: The bytes are something else.
+            KeyError, ValueError: The arrays are something else.
         """
-        tensors = load(content)
 
         def strings(name: str) -> np.ndarray:
             encoded = tensors[name]
@@ -147,13 +145,13 @@ class Shard(NamedTuple):
     Args:
         paths: One file of each content.
         keys: The contents' keys in the face cache.
-        contents: Bytes by key of files that the face cache does not hold yet. Those missing here
-            are read again: an executor on another machine gets paths alone.
+        contents: Bytes of files that the face cache does not hold yet. Those missing here are read
+            again: an executor on another machine gets paths alone.
     """
 
     paths: list[str]
     keys: list[str]
-    contents: dict[str, bytes]
+    contents: Contents
 
 
 ShardExecutor = Callable[[list[Shard]], Iterator[ImageFeatures]]
@@ -206,8 +204,8 @@ class FeatureExtractor:
         """
         file = self._file(shard.keys)
         if file and file.exists():
-            with suppress(OSError, SafetensorError, KeyError, ValueError):  # damaged: made again
-                kept = ImageFeatures.from_bytes(file.read_bytes())
+            with suppress(DataError, KeyError, ValueError):  # damaged: made again
+                kept = ImageFeatures.from_tensors(load_tensors(file).tensors)
                 if set(kept.keys) <= set(shard.keys):
                     return kept
         path_of = dict(zip(shard.keys, shard.paths, strict=True))
@@ -215,10 +213,14 @@ class FeatureExtractor:
         def reread(key: str) -> bytes:
             return self._reread(key, path_of[key])
 
-        missing = [key for key in shard.keys if not (key in shard.contents or self.cache.has(key))]
-        with ThreadPoolExecutor() as threads:
-            read = dict(zip(missing, threads.map(reread, missing), strict=True))
-        faces = self.cache.load(shard.keys, {**shard.contents, **read}, reread)
+        contents = Contents(shard.contents)
+        if not contents:  # an executor on another machine gets none
+            missing = [key for key in shard.keys if not self.cache.has(key)]
+            with ThreadPoolExecutor() as threads:
+                for part in chunked(missing, READ):
+                    for key, content in zip(part, threads.map(reread, part), strict=True):
+                        contents.keep(key, content)
+        faces = self.cache.load(shard.keys, contents, reread)
         return_freed_memory()
         features = self.from_faces(faces)
         found = ImageFeatures(
@@ -230,8 +232,7 @@ class FeatureExtractor:
             boxes=faces.boxes,
         )
         if file:
-            with atomic_path(file) as temporary:
-                temporary.write_bytes(found.to_bytes())
+            save_tensors(file, found.to_tensors())
         return_freed_memory()
         return found
 
@@ -255,7 +256,7 @@ class FeatureExtractor:
             shards = self._shards(list(distinct), keys)
             parts = []
             if self.executor:
-                for features in self.executor([Shard(*shard[:2], {}) for shard in shards]):
+                for features in self.executor([Shard(*shard[:2], Contents()) for shard in shards]):
                     parts.append(features)
                     bar.update(SHARD)
             else:
@@ -263,7 +264,7 @@ class FeatureExtractor:
                     parts.append(self.extract_shard(shard))
                     bar.update(len(keys) - bar.n)
         # Without a readable image the table is empty, with the columns that a shard has.
-        features = ImageFeatures.joined(parts or [self.extract_shard(Shard([], [], {}))])
+        features = ImageFeatures.joined(parts or [self.extract_shard(Shard([], [], Contents()))])
         return FeatureTable(distinct, pd.Index(features.keys).get_indexer(keys), features)
 
     def _shards(self, paths: list[str], keys: list[str]) -> Iterator[Shard]:
@@ -274,9 +275,9 @@ class FeatureExtractor:
             keys: Filled with the key of every file in turn; empty where it cannot be read.
         """
         seen: set[str] = set()
-        shard = Shard([], [], {})
+        shard = Shard([], [], Contents())
         with ThreadPoolExecutor() as threads:
-            for part in chunked(paths, _READ):
+            for part in chunked(paths, READ):
                 read = threads.map(self.cache.identify_content, part)
                 for path, (key, content) in zip(part, read, strict=True):
                     keys.append(key)
@@ -287,15 +288,18 @@ class FeatureExtractor:
                     shard.paths.append(path)
                     shard.keys.append(key)
                     if not self.cache.has(key):
-                        shard.contents[key] = content
+                        shard.contents.keep(key, content)
                     if len(shard.keys) == SHARD:
                         yield shard
-                        shard = Shard([], [], {})
+                        shard = Shard([], [], Contents())
         if shard.keys:
             yield shard
 
     def _reread(self, key: str, path: str) -> bytes:
         now, content = self.cache.identify_content(path)
+        if now == key and not content:  # large
+            with suppress(ImageReadError):
+                content = read_bytes(path)
         if not now:
             raise DataError(
                 f"{path}: was there and cannot be read now, or not on this machine "

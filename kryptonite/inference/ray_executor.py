@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.numpy import load, save
 
 from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.core.memory import keep_freed_memory
+from kryptonite.detection.cache import Contents
 from kryptonite.inference.extractor import FeatureExtractor, ImageFeatures, Shard
 
 RETRIES = 3  # of a worker and of its shard, so that one that cannot succeed ends
@@ -29,8 +31,8 @@ class Worker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
         """Extracts the shard that a row of Ray Data holds."""
-        shard = Shard(list(row["paths"]), list(row["keys"]), {})
-        return {"features": self._extractor.extract_shard(shard).to_bytes()}
+        shard = Shard(list(row["paths"]), list(row["keys"]), Contents())
+        return {"features": save(self._extractor.extract_shard(shard).to_tensors())}
 
 
 class RayExecutor:
@@ -106,7 +108,7 @@ class RayExecutor:
         )
         try:
             for row in extracted.iter_rows():
-                yield ImageFeatures.from_bytes(row["features"])
+                yield ImageFeatures.from_tensors(load(row["features"]))
         except Exception as error:  # what a worker raises arrives wrapped in Ray's errors
             raise DataError(
                 f"a worker of the Ray cluster at {self._address!r} failed: {error}"

@@ -6,12 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops
-from kryptonite.core.files import atomic_path, fingerprint, sha256_file
+from kryptonite.core.errors import DataError
+from kryptonite.core.files import fingerprint, sha256_file
+from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.detection.recrop import recrop, widest
 from kryptonite.detection.warp import template_points
 from kryptonite.fusion.evidence import Evidence
@@ -139,10 +139,9 @@ class Cells:
         if missing:
             made = self._make(list(missing.values()), corruption, severity)
             for name, evidence in made.items():
-                with atomic_path(self._file(missing[name], corruption, severity)) as temporary:
-                    save_file(evidence, temporary)
+                save_tensors(self._file(missing[name], corruption, severity), evidence)
         for system in systems:
-            yield system, load_file(self._file(system, corruption, severity))
+            yield system, load_tensors(self._file(system, corruption, severity)).tensors
 
     def _file(self, system: System, corruption: str, severity: int) -> Path:
         mark = fingerprint([self._protocol, system.fingerprint])[:16]
@@ -150,8 +149,8 @@ class Cells:
 
     def _kept(self, system: System, corruption: str, severity: int) -> Columns | None:
         try:
-            return load_file(self._file(system, corruption, severity))
-        except (OSError, SafetensorError):
+            return load_tensors(self._file(system, corruption, severity)).tensors
+        except DataError:
             return None
 
     def _make(self, systems: list[System], corruption: str, severity: int) -> dict[str, Columns]:

@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from kryptonite.core import memory
@@ -63,3 +66,28 @@ def test_memory_functions_do_nothing_when_c_library_lacks_them(uncached, monkeyp
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert memory.keep_freed_memory() is False
     memory.return_freed_memory()
+
+
+def test_budget_lets_threads_hold_no_more_than_the_total_unless_one_is_alone():
+    budget = memory.Budget(10)
+    held, together = [], []
+
+    def work(amount):
+        with budget.hold(amount):
+            held.append(amount)
+            together.append(tuple(held))
+            time.sleep(0.001)
+            held.remove(amount)
+
+    amounts = [3, 4, 99, 2, 10, 5, 0, 6] * 5
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, amounts))
+    assert len(together) == len(amounts) and not held
+    assert all(sum(each) <= 10 or sum(each) == max(each) == 99 for each in together)
+
+
+def test_budget_is_free_again_when_its_holder_fails():
+    budget = memory.Budget(1)
+    for _ in range(2):
+        with pytest.raises(ValueError), budget.hold(1):
+            raise ValueError

@@ -6,13 +6,13 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from safetensors import safe_open
 
 import kryptonite.detection.cache as cache_module
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import sha256_bytes
 from kryptonite.core.images import read_rgb
+from kryptonite.core.tensors import load_tensors
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE, AlignedFaces
@@ -80,6 +80,30 @@ def test_cache_decodes_few_images_at_a_time_when_they_are_large(tmp_path, photos
         monkeypatch.setattr(cache_module, "_DECODED_PIXELS", limit)
         cache = FaceCache(tmp_path / str(limit), Noting())
         assert cache.ensure(paths).equals(expected) and sizes == groups
+
+
+@pytest.mark.parametrize("kept", [1, 1500, 2**28])
+def test_cache_reads_again_what_it_has_no_room_to_keep(tmp_path, photos, monkeypatch, kept):
+    expected = FaceCache(tmp_path / "cache", Counting()).ensure(photos)
+    files = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    monkeypatch.setattr(cache_module, "KEPT", kept)
+    assert FaceCache(tmp_path / "other", Counting()).ensure(photos).equals(expected)
+    for file in files:
+        other = tmp_path / "other" / file.relative_to(tmp_path / "cache")
+        assert other.read_bytes() == file.read_bytes()
+
+
+def test_cache_makes_an_entry_again_when_a_bit_of_a_crop_has_flipped(tmp_path, photos):
+    rows = FaceCache(tmp_path / "cache", Counting()).ensure(photos)
+    entry = next((tmp_path / "cache").rglob(f"{rows['key'][0]}.safetensors"))
+    whole = entry.read_bytes()
+    place = whole.index(read_rgb(photos[0])[:16, :16].tobytes())
+    entry.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    with pytest.raises(DataError, match="does not have its checksum.*run the command again"):
+        FaceCache(tmp_path / "cache", Counting()).read(rows["key"][0], TEMPLATE)
+    aligner = Counting()
+    assert FaceCache(tmp_path / "cache", aligner).ensure(photos).equals(rows)
+    assert aligner.asked == 1 and entry.read_bytes() == whole
 
 
 def test_cache_read_batch_gives_crops_as_cut(tmp_path, photos):
@@ -187,8 +211,8 @@ def test_cache_load_keeps_order_and_opens_each_entry_once_when_some_are_stored(
     opened = []
     monkeypatch.setattr(
         cache_module,
-        "safe_open",
-        lambda file, **kwargs: opened.append(file.stem) or safe_open(file, **kwargs),
+        "load_tensors",
+        lambda file, names: opened.append(file.stem) or load_tensors(file, names),
     )
     faces = cache.load(keys, {key: contents[key] for key in keys if not cache.has(key)})
     assert faces.keys == keys and sorted(opened) == sorted([keys[1], keys[3]])

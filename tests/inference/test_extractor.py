@@ -158,10 +158,10 @@ def test_extract_ignores_cached_features_when_the_weights_differ(pipeline, run, 
 
 def test_image_features_survive_encoding_even_when_empty(pipeline, photos):
     features = pipeline.extractor.extract(photos).features
-    assert_same(ImageFeatures.from_bytes(features.to_bytes()), features)
+    assert_same(ImageFeatures.from_tensors(features.to_tensors()), features)
     none = pipeline.extractor.extract(["/nowhere.png"]).features
     assert none.embeddings.shape == (0, 16) and len(none.keys) == 0
-    assert_same(ImageFeatures.from_bytes(none.to_bytes()), none)
+    assert_same(ImageFeatures.from_tensors(none.to_tensors()), none)
 
 
 def test_extractor_asks_its_executor_for_shards_in_order(pipeline, photos):

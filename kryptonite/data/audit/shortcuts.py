@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from kryptonite.core.images import read_bytes
+from kryptonite.core.images import decoding, read_bytes
 
 LEAK = 0.6  # cross-validated AUC above which file facts are said to leak the class
 FOLDS = 5
@@ -91,6 +91,11 @@ def file_facts(paths: Iterable[str]) -> pd.DataFrame:
 
 
 def _facts(path: str) -> dict[str, Any] | None:
+    with decoding(path):
+        return _read_facts(path)
+
+
+def _read_facts(path: str) -> dict[str, Any] | None:
     try:
         content = read_bytes(path)
         size = len(content)
