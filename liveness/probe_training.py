@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -26,7 +24,7 @@ from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import InputSpec
 from kryptonite.core.device import choose_device, state_device
 from kryptonite.core.errors import DataError, TrainingError
-from kryptonite.core.files import atomic_path
+from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.liveness.config import LivenessConfig, ProbeConfig
 from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.forgeries import Draw, ForgedCrops, draw_forgeries
@@ -63,7 +61,7 @@ class Encoded:
     """Features of images, and what the images show.
 
     Args:
-        features: float16, N×F.
+        features: float16, or float32 of that precision, N×F.
         kind: N names of kinds of images.
         source: N names of data sources.
     """
@@ -150,7 +148,8 @@ def fit_probe(config: LivenessConfig, network: nn.Module, views: Encoded, val: E
     Args:
         config: Settings.
         network: The encoder.
-        views: What to fit on: bona fide images, and one kind of forgery at least.
+        views: What to fit on: bona fide images, and one kind of forgery at least. Features in
+            float32 are overwritten.
         val: Validation images, some of them bona fide.
     """
     kinds = _kinds(config, views)
@@ -209,7 +208,7 @@ def fit_head(
 
     Args:
         head: F inputs, K outputs.
-        features: N×F.
+        features: N×F; overwritten if float32.
         kind: N integers below K.
         weights: N, with a sum of 1.
         config: Weight decay.
@@ -218,7 +217,7 @@ def fit_head(
     from sklearn.linear_model import LogisticRegression
 
     # In place, with sums in double precision: further copies of the matrix would take gigabytes.
-    scaled = features.astype(np.float32)
+    scaled = features.astype(np.float32, copy=False)
     centre = scaled.mean(0, dtype=np.float64).astype(np.float32)
     scaled -= centre
     squares = np.einsum("nf,nf->f", scaled, scaled, dtype=np.float64) / len(scaled)
@@ -303,13 +302,17 @@ def encode_views(
     crops, source = CropDataset(images, job.read), images["source"].to_numpy()
     forged = ForgedCrops(crops, config, source)
     views = draw_views(config, forged, crops.synthetic)
-    parts = []
+    # At once in the precision that the classifier is fitted in, so that it takes no copy.
+    features = np.empty((len(views), 0), np.float32)
     for number, chunk in enumerate(tqdm(list(chunked(views, _CHUNK)), "encode views")):
         file = job.folder / f"views-{job.fingerprint[:16]}-{number:04d}.safetensors"
         encode = encoder and partial(_encode_chunk, config, encoder, forged, chunk, number)
-        parts.append(kept_features(file, encode))
+        part = kept_features(file, encode)
+        if not number:
+            features = np.empty((len(views), part.shape[1]), np.float32)
+        features[number * _CHUNK :][: len(part)] = part
     kind = np.array([view.kind for view in views])
-    return Encoded(np.concatenate(parts), kind, source[[view.draw.row for view in views]])
+    return Encoded(features, kind, source[[view.draw.row for view in views]])
 
 
 def kept_features(file: Path, encode: Callable[[], np.ndarray] | None) -> np.ndarray:
@@ -323,13 +326,12 @@ def kept_features(file: Path, encode: Callable[[], np.ndarray] | None) -> np.nda
         DataError: The file is missing or damaged, and nothing computes the features.
     """
     try:
-        return load_file(file)["features"]
-    except (OSError, SafetensorError, KeyError) as error:
+        return load_tensors(file, ["features"]).tensors["features"]
+    except DataError:
         if encode is None:
-            raise DataError(f"{file}: features of images are missing or damaged") from error
+            raise
     features = encode()
-    with atomic_path(file) as temporary:
-        save_file({"features": features}, temporary)
+    save_tensors(file, {"features": features})
     return features
 
 
