@@ -106,7 +106,7 @@ def list_photos(folder: Path) -> list[Photo]:
         left.beside = [
             entry.name
             for entry in _visible(folder.parent)
-            if _is_folder(entry) and entry.name != folder.name and holds_images(entry.path)
+            if _is_folder(entry) and entry.name != folder.name and image_names(entry.path)
         ]
     left.report()
     return photos
@@ -149,9 +149,9 @@ def folders_in(folder: Path | str) -> list[str]:
     return [entry.name for entry in _visible(folder) if _is_folder(entry)]
 
 
-def holds_images(folder: Path | str) -> bool:
-    """Whether a folder directly holds a file whose suffix is that of an image."""
-    return any(is_image_name(entry.name) for entry in _visible(folder))
+def image_names(folder: Path | str) -> list[str]:
+    """Names of the files directly in a folder whose suffix is that of an image."""
+    return [entry.name for entry in _visible(folder) if is_image_name(entry.name)]
 
 
 def _members(folder: str, left: "_LeftOut") -> tuple[str, str]:

@@ -21,7 +21,7 @@ from kryptonite.data.csv_tables import (
 )
 from kryptonite.data.folders import (
     folders_in,
-    holds_images,
+    image_names,
     list_pairs,
     list_photos,
     pairs_folder,
@@ -38,7 +38,8 @@ _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
 }
-_AUDIT = "audit.json"  # `kryptonite prepare` writes it beside its tables
+# `kryptonite prepare` writes them beside its tables: what it found, and with --clean what it moved.
+AUDIT, FINDINGS = "audit.json", "cleaning.csv"
 
 
 @dataclass
@@ -222,29 +223,45 @@ def _refuse_unlisted_pairs(table: Path, root: Path, rows: pd.DataFrame, prepared
 def _warn_of_unlisted_people(
     root: Path, table: Path, prepared: bool, paths: list[str], other_paths: Iterable[str]
 ) -> None:
-    """Compares the tables with the folders of people: new people must not vanish in silence."""
-    listed = {_folder_and_file(path).partition("/")[0] for path in [*paths, *other_paths]}
+    """Compares the tables with the folders of people: no new photo must vanish in silence."""
+    photos = {_folder_and_file(path) for path in [*paths, *other_paths]}
+    listed = {photo.partition("/")[0] for photo in photos}
+    photos |= _dropped(table.parent)
     for folder in _folders_above(training_folder(root), paths if prepared else []):
-        unlisted = [
-            name
-            for name in folders_in(folder)
-            if name not in listed and holds_images(os.path.join(folder, name))
+        found = {name: image_names(os.path.join(folder, name)) for name in folders_in(folder)}
+        people = [name for name, images in found.items() if images and name not in listed]
+        added = [
+            f"{name}/{image}"
+            for name, images in found.items()
+            if name in listed
+            for image in images
+            if f"{name}/{image}" not in photos
         ]
-        if unlisted:
-            remedy = (
-                "; to renew the tables, delete train.csv and val.csv and run `kryptonite prepare` "
-                "again"
-            )
-            warn(
-                f"{table}: lacks {count(len(unlisted), 'person', 'people')} of {folder}, first "
-                f"{unlisted[0]}; only the tables' people are read{remedy if prepared else ''}"
-            )
+        for unlisted, one, many in ((people, "person", "people"), (added, "photo", "photos")):
+            if unlisted:
+                remedy = (
+                    "; to renew the tables, delete train.csv and val.csv and run `kryptonite "
+                    "prepare` again"
+                )
+                warn(
+                    f"{table}: lacks {count(len(unlisted), one, many)} of {folder}, first "
+                    f"{unlisted[0]}; only the tables' {many} are read{remedy if prepared else ''}"
+                )
+
+
+def _dropped(folder: Path) -> set[str]:
+    """Photos, as `<folder>/<file>`, that `kryptonite prepare --clean` left out of a table."""
+    findings = folder / FINDINGS
+    if not findings.exists():
+        return set()
+    rows = read_table(findings, ["path", "action"], verbatim=["path"])
+    return {_folder_and_file(path) for path in rows.loc[rows["action"] == "drop", "path"]}
 
 
 def _is_prepared(table: Path, rows: pd.DataFrame) -> bool:
     """Whether a table is one that `kryptonite prepare` wrote."""
     columns = rows.columns.tolist()
-    return (table.parent / _AUDIT).exists() and columns in (COLUMNS, COLUMNS[:3])
+    return (table.parent / AUDIT).exists() and columns in (COLUMNS, COLUMNS[:3])
 
 
 def _folders_above(folder: Path | None, paths: Iterable[str]) -> list[str]:
@@ -314,7 +331,7 @@ def _declared_splits(table: Path, rows: pd.DataFrame) -> pd.Series | None:
 def _read_rows(table: Path) -> pd.DataFrame:
     rows = read_table(table, _REQUIRED, verbatim=["path"])
     _refuse_empty(table, rows)
-    return rows.assign(label=parse_labels(rows["label"]))
+    return rows.assign(label=parse_labels(table, rows["label"]))
 
 
 def _refuse_empty(table: Path, rows: pd.DataFrame) -> None:

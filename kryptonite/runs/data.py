@@ -16,6 +16,7 @@ from kryptonite.core.files import atomic_path
 from kryptonite.data.layouts import load_images
 from kryptonite.data.pairs import load_pairs, make_pairs, save_pairs
 from kryptonite.data.split import identities_in_both, split_hash
+from kryptonite.data.table import refuse_line_breaks
 from kryptonite.detection.aligner import Aligner
 from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE
@@ -95,7 +96,8 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
     """
     cache = crop_cache(config)
     own = {split: load_images(config.data, split) for split in ("train", "val")}
-    further = _load_genuine(config)  # before the hours that aligning may take
+    refuse_line_breaks(own["val"]["path"])  # before the hours that aligning may take, as this:
+    further = _load_genuine(config)
     frames, failures = {}, {}
     for split, images in own.items():
         frames[split], failures[split] = _align(cache, images, 0)

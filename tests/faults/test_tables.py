@@ -710,6 +710,41 @@ def test_loaders_notice_folders_that_prepared_tables_lack(own, said):
     assert len(load_test_pairs(own)) == len(pairs) + 1
 
 
+def test_load_images_notices_photos_that_prepared_tables_lack(own, said):
+    write_prepared(own)
+    for number in (7, 8):
+        touch(person(own, 1) / f"{number}.jpg")
+    touch(person(own, 0) / "k_7.jpg")
+    images = both(own)
+    assert not images["path"].str.contains("7.jpg").any()
+    lines = [line for line in said().splitlines() if "lacks" in line]
+    (line,) = lines
+    assert "lacks 3 photos of" in line and line.count("00000000/k_7.jpg") == 1
+    assert "only the tables' photos are read" in line and "`kryptonite prepare`" in line
+
+
+def test_load_images_takes_photos_that_cleaning_dropped_for_listed(own, said):
+    write_prepared(own)
+    rows = (own / "train.csv").read_text().splitlines()
+    dropped = rows.pop(1)
+    (own / "train.csv").write_text("\n".join(rows))
+    both(own)
+    assert "lacks 1 photo of" in said()
+    path = dropped.split(",")[1]
+    (own / "cleaning.csv").write_text(f"path,label,action\n{path},1,drop\n")
+    before = said()
+    both(own)
+    assert said() == before
+
+
+def test_load_images_names_the_row_when_a_label_is_too_long(own):
+    rows = train_rows()
+    rows[2] = f"{'x' * 256},{rows[2].split(',', 1)[1]}"
+    write_train(own, rows)
+    with pytest.raises(DataError, match=r"row 3: label is longer than 255 characters"):
+        both(own)
+
+
 def test_loaders_warn_of_folders_that_tables_by_hand_lack(own, said):
     write_test(own, test_rows(3))
     assert len(load_test_pairs(own)) == 3

@@ -59,7 +59,8 @@ def draw_cleaning_sheet(
                 f"most like {entry['best_label']}, likeness {entry['best']:.1f} (right); "
                 f"{entry['reason']}; probability {entry['probability']:.3f}"
             )
-            grid[line, 0].set_title(caption, fontsize=6.5, loc="left", pad=3)
+            # A $ in a folder's name is a $, and no formula begins.
+            grid[line, 0].set_title(caption, fontsize=6.5, loc="left", pad=3, parse_math=False)
             line += 1
         if not len(rows):
             grid[line, 0].set_title(f"{title}: none", fontsize=6.5, loc="left", pad=3)

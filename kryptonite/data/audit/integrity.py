@@ -10,7 +10,7 @@ import pandas as pd
 
 from kryptonite.core.errors import ImageReadError
 from kryptonite.core.files import sha256_bytes
-from kryptonite.core.images import decode_rgb, read_bytes
+from kryptonite.core.images import decode_rgb, decoding, read_bytes
 
 NEAR = 4  # bits of 64 in which the difference hashes of near-duplicates may differ
 SHOWN = 50  # examples listed per finding; counts cover all
@@ -71,8 +71,9 @@ def audit_integrity(images: pd.DataFrame) -> dict[str, Any]:
 
     def inspect(path: str) -> tuple[str, int, str]:
         try:
-            content = read_bytes(path)
-            return sha256_bytes(content), difference_hash(decode_rgb(content, path)), ""
+            with decoding(path):
+                content = read_bytes(path)
+                return sha256_bytes(content), difference_hash(decode_rgb(content, path)), ""
         except ImageReadError as error:
             return "", 0, str(error)
 
@@ -98,6 +99,7 @@ def audit_integrity(images: pd.DataFrame) -> dict[str, Any]:
             "identities": int(part["label"].nunique()),
             "genuine": int((~part["is_synthetic"]).sum()),
             "synthetic": int(part["is_synthetic"].sum()),
+            "unreadable": int((~readable[part.index]).sum()),
         }
         for split, part in images.groupby("split")
     }

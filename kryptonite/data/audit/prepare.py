@@ -14,13 +14,12 @@ from kryptonite.data.audit.cleaning import DROP, KEEP, MOVE, CleanConfig, find_m
 from kryptonite.data.audit.cleaning_sheet import draw_cleaning_sheet
 from kryptonite.data.audit.integrity import audit_integrity
 from kryptonite.data.audit.shortcuts import audit_shortcuts
-from kryptonite.data.layouts import DataConfig, load_images, load_test_pairs
+from kryptonite.data.layouts import AUDIT, FINDINGS, DataConfig, load_images, load_test_pairs
 from kryptonite.data.pairs import make_pairs, save_pairs
 from kryptonite.data.split import split_hash
-from kryptonite.data.table import save_images
+from kryptonite.data.table import refuse_line_breaks, save_images
 
-AUDIT = "audit.json"  # in a data root
-FINDINGS, SHEET = "cleaning.csv", "cleaning.png"  # beside cleaned tables
+SHEET = "cleaning.png"  # beside cleaned tables
 
 # Maps N image files to which of them are readable (N bool) and to the embeddings of those.
 Embed = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
@@ -46,7 +45,8 @@ def prepare(
         `audit_shortcuts`; split hash and seed; and, if cleaned, under `cleaning` photos per action.
 
     Raises:
-        DataError: Names file and row; or cleaned tables would overwrite existing ones.
+        DataError: Names file and row; cleaned tables would overwrite existing ones; or no image of
+            a split can be read.
     """
     if embed and any((out / f"{split}.csv").exists() for split in ("train", "val")):
         raise DataError(
@@ -55,8 +55,16 @@ def prepare(
         )
     frames = {split: load_images(config, split) for split in ("train", "val")}
     images = pd.concat(frames.values(), ignore_index=True)
+    refuse_line_breaks(images["path"])  # before minutes of reading
+    integrity = audit_integrity(images)
+    for split, counts in integrity["counts"].items():
+        if counts["unreadable"] == counts["images"]:
+            raise DataError(
+                f"{config.root}: none of the {counts['images']} images of the {split} split can be "
+                f"read; for example: {integrity['unreadable']['examples'][0]}"
+            )
     report = {
-        **audit_integrity(images),
+        **integrity,
         "shortcuts": audit_shortcuts(images),
         "split_hash": split_hash(images),
         "seed": config.seed,

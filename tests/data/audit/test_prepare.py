@@ -147,3 +147,25 @@ def test_prepare_command_needs_a_face_recogniser_when_cleaning(folders):
         and "needs a face recogniser" in done.stderr
         and "Traceback" not in done.stderr
     )
+
+
+def test_prepare_refuses_a_split_of_which_no_image_can_be_read(folders):
+    held_out = set(load_images(DataConfig(str(folders)), "val")["label"])
+    for file in (folders / "data/train/images").rglob("*.jpg"):
+        if file.parent.name in held_out:
+            file.write_bytes(b"not an image")
+    with pytest.raises(
+        DataError, match=r"none of the 15 images of the val split can be read; .*jpg"
+    ):
+        prepare(DataConfig(str(folders)), folders / "out")
+    assert not (folders / "out").exists()
+
+
+def test_prepare_names_a_photo_whose_name_holds_a_line_break_before_it_reads_any(folders, save):
+    def embed(paths):
+        raise AssertionError("photos were read")
+
+    save(folders / "data/train/images/00000001/a\nb.jpg", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match=r"a\\nb.jpg'?: the name holds a line break"):
+        prepare(DataConfig(str(folders)), folders / "out", embed)
+    assert not (folders / "out").exists()
