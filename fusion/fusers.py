@@ -330,7 +330,8 @@ class Multinomial(Fuser):
         kind = np.asarray(kind).astype(str)
         if sorted(set(kind)) != cls.classes:
             raise MetricError(
-                f"multinomial fusion needs pairs of kinds {cls.classes}, got {sorted(set(kind))}"
+                f"multinomial fusion needs pairs of kinds {', '.join(cls.classes)}, got only "
+                f"{', '.join(sorted(set(kind)))}"
             )
         features = cls._features(evidence)
         centre, spread = features.mean(0), np.where(features.std(0) > 0, features.std(0), 1.0)

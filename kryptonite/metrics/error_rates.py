@@ -280,7 +280,9 @@ class RankedPairs:
         kind = np.asarray(kind).astype(str)
         unknown = set(np.unique(kind)) - set(KINDS)
         if unknown:
-            raise MetricError(f"unknown kinds of pairs: {sorted(unknown)}; expected {KINDS}")
+            raise MetricError(
+                f"unknown kinds of pairs: {', '.join(sorted(unknown))}; expected {', '.join(KINDS)}"
+            )
         classes = {name: kind == name for name in KINDS}
         present = {
             name: chosen for name, chosen in classes.items() if chosen.any() or name == "same"

@@ -116,7 +116,7 @@ def compute_findings(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
     if not set(KINDS) <= set(scored.kind):
         raise MetricError(
             "a report needs pairs of the kinds same, different and synthetic; "
-            f"got only {sorted(set(scored.kind))}"
+            f"got only {', '.join(sorted(set(scored.kind)))}"
         )
     measured = {name: scored.measure(name, resamples) for name in scored.scores}
     baseline, baseline_draws = measured[BASELINE]

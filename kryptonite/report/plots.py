@@ -288,7 +288,8 @@ def gain_plot(rows: Sequence[Row]) -> str:
             va="center",
         )
     axes.axvline(0, color=BLACK, linewidth=0.8)
-    axes.set_yticks(places, [f"{row.source}, {row.forgery}" for row in rows], fontsize=8)
+    names = [f"{row.source}, {row.forgery}" for row in rows]
+    axes.set_yticks(places, names, fontsize=8, parse_math=False)  # a $ in a name is a $
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("SPF-EER gain (percentage points); below 0 the fusion is worse", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)

@@ -98,4 +98,5 @@ def _draw_pair(row: np.ndarray, pair: tuple) -> None:
 
 
 def _write(axes: Axes, x: float, y: float, text: str, **style: float | str) -> None:
-    axes.text(x, y, text, transform=axes.transAxes, **style)
+    # A $ in a name is a $, and no formula begins.
+    axes.text(x, y, text, transform=axes.transAxes, parse_math=False, **style)

@@ -104,6 +104,9 @@ def test_eer_is_unchanged_when_scores_are_rescaled(score):
         ([1, 1], [0.1, 0.2], "both classes"),
         ([0, 0], [0.1, 0.2], "both classes"),
         ([0, 1], [0.1, np.nan], "not finite"),
+        ([0, 1], [0.1, np.inf], "score 1 is not finite"),
+        ([0, 1], [-np.inf, 0.1], "score 0 is not finite"),
+        ([], [], "both classes"),
         ([0, 1, 1], [0.1, 0.2], "one length"),
     ],
 )

@@ -161,3 +161,10 @@ def test_gain_plot_shows_worse_cells_in_red_and_in_words(figures):
     assert names == ["wild, a", "wild, b", "wild, c", "wild, d"]
     bottom, top = axes.get_ylim()
     assert top < bottom  # the first cell is on top
+
+
+def test_gain_plot_takes_a_dollar_for_a_dollar(figures):
+    texts = [row_texts(source="$\\frac$", forgery="$a$")]
+    plots.gain_plot(parse_transfer(pd.DataFrame(texts), "t.csv"))
+    (label,) = figures[-1].axes[0].get_yticklabels()
+    assert label.get_text() == "$\\frac$, $a$" and not label.get_parse_math()

@@ -255,6 +255,7 @@ def test_find_mislabels_raises_typed_errors_when_input_is_wrong():
 
 def test_draw_cleaning_sheet_grows_when_something_is_found(tmp_path):
     label, embeddings = population(people=6, photos=5)
+    label = np.array([f"$\\frac{each}$" for each in label])  # no formula
     noisy, _ = plant_mislabels(label, np.zeros(len(label), bool), 0.1, seed=3)
     paths = []
     for row in range(len(label)):
