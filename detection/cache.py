@@ -3,9 +3,14 @@
 The cache is safe to delete and safe to share between processes.
 """
 
+import errno
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +33,7 @@ READ = 16  # files read at a time
 KEPT = 2**28  # bytes of undecoded files kept between hashing and decoding them
 _DECODED_PIXELS = 2**27  # the same as CHUNK, if the images are large: 400 MB when decoded
 
+_GROUP = "group-"  # begins the name of a folder of entries on their way to their places
 _COLUMNS = ["path", "key", "status", "confidence", "x1", "y1", "x2", "y2"]
 
 
@@ -69,7 +75,8 @@ class FaceCache:
 
     An entry is one safetensors file with the crops of all the aligner's templates, the landmarks,
     the box and the status. Entries are written under a temporary name and renamed, so another
-    process never reads half of one. A damaged entry is made again.
+    process never reads half of one; those aligned together are there together, even after a
+    process was killed. A damaged entry is made again.
 
     Args:
         folder: Holds the entries; created when missing.
@@ -80,6 +87,10 @@ class FaceCache:
         self.folder = Path(folder)
         self.aligner = aligner
         self._settings = fingerprint(aligner.settings)[:16]
+        # Of a process that was killed once its group was whole.
+        for group in self.folder.glob(f"{_GROUP}*"):
+            with suppress(OSError):
+                self._take_in(group)
 
     def ensure(self, paths: Sequence[str], progress: bool = True) -> pd.DataFrame:
         """Aligns the images that are not in the cache yet, or whose entries are damaged.
@@ -311,18 +322,52 @@ class FaceCache:
                     faces.landmarks[row],
                     {template: crops[row] for template, crops in faces.crops.items()},
                 )
-            # Writing a file is mostly waiting for the disk.
-            list(threads.map(lambda key: self._write(key, entries[key]), decoded))
+            self._write_group({key: entries[key] for key in decoded}, threads)
         return entries
 
-    def _write(self, key: str, entry: _Entry) -> None:
-        tensors = {template.name: crop for template, crop in entry.crops.items()}
-        tensors |= {
-            "landmarks": entry.landmarks,
-            "box": entry.box,
-            "confidence": np.array([entry.confidence], np.float32),
-        }
-        save_tensors(self._file(key), tensors, {"status": entry.status})
+    def _write_group(self, entries: Mapping[str, _Entry], threads: ThreadPoolExecutor) -> None:
+        """Writes entries so that a killed process leaves all of them or none.
+
+        Landmarks differ in their last digits by the company in which a photo is aligned. If some of
+        a group were kept, the others would be aligned again in another company.
+
+        Raises:
+            OSError: The disk is full or the folder forbidden; `filename` is the cache's folder.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            hidden = Path(tempfile.mkdtemp(prefix=f".{_GROUP}", dir=self.folder))
+            try:
+                # Writing a file is mostly waiting for the disk.
+                files = [hidden / f"{key}.safetensors" for key in entries]
+                list(threads.map(_write, files, entries.values()))
+                whole = hidden.rename(self.folder / hidden.name.removeprefix("."))
+            finally:
+                shutil.rmtree(hidden, ignore_errors=True)
+            self._take_in(whole)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise OSError(number, os.strerror(number), str(self.folder)) from error
+
+    def _take_in(self, group: Path) -> None:
+        """Puts a group's entries in their places; another process may be doing the same."""
+        for file in group.glob("*.safetensors"):
+            target = self._file(file.stem)
+            target.parent.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                os.replace(file, target)
+        with suppress(OSError):
+            group.rmdir()
+
+
+def _write(file: Path, entry: _Entry) -> None:
+    tensors = {template.name: crop for template, crop in entry.crops.items()}
+    tensors |= {
+        "landmarks": entry.landmarks,
+        "box": entry.box,
+        "confidence": np.array([entry.confidence], np.float32),
+    }
+    save_tensors(file, tensors, {"status": entry.status})
 
 
 def _stacked(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

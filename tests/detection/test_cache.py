@@ -93,6 +93,20 @@ def test_cache_reads_again_what_it_has_no_room_to_keep(tmp_path, photos, monkeyp
         assert other.read_bytes() == file.read_bytes()
 
 
+def test_cache_takes_in_a_group_of_a_process_that_was_killed(tmp_path, photos):
+    rows = FaceCache(tmp_path / "cache", Counting()).ensure(photos)
+    whole = {file: file.read_bytes() for file in (tmp_path / "cache").rglob("*.safetensors")}
+    groups = [tmp_path / "cache" / name for name in (".group-unfinished", "group-killed")]
+    for number, file in enumerate(sorted(whole)):
+        groups[number % 2].mkdir(exist_ok=True)
+        file.rename(groups[number % 2] / file.name)
+    aligner = Counting()
+    assert FaceCache(tmp_path / "cache", aligner).ensure(photos).equals(rows)
+    assert aligner.asked == (len(whole) + 1) // 2
+    assert {file: file.read_bytes() for file in whole} == whole
+    assert not (tmp_path / "cache/group-killed").exists()
+
+
 def test_cache_makes_an_entry_again_when_a_bit_of_a_crop_has_flipped(tmp_path, photos):
     rows = FaceCache(tmp_path / "cache", Counting()).ensure(photos)
     entry = next((tmp_path / "cache").rglob(f"{rows['key'][0]}.safetensors"))
