@@ -23,6 +23,7 @@ def lock_run(run: RunDir) -> Iterator[None]:
 
     Raises:
         DataError: Another process holds it.
+        OSError: The disk is full or the folder forbidden; `filename` says where.
     """
     if sys.platform == "win32":  # has no fcntl
         yield
@@ -42,7 +43,10 @@ def lock_run(run: RunDir) -> Iterator[None]:
             ) from error
         except OSError as error:  # a file system without locks
             _log.warning("%s: cannot be locked (%s)", run.lock, error.strerror)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(run.lock)) from error
         yield
