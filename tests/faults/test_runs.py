@@ -17,92 +17,17 @@ import yaml
 from PIL import Image
 
 import kryptonite
-from kryptonite.cli.main import run_command
 from kryptonite.core.errors import DataError, KryptoniteError, WeightsError
 from kryptonite.core.files import check_writable
 from kryptonite.nn.weights import read_state_dict
 from kryptonite.runs import stages
 from kryptonite.runs.run_dir import RunDir
-from tests.tiny import CONFIG
+from tests.faults.system import message, options, scoring, weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 ROOT = Path(__file__).parents[2]
 BRANCHES = ("recognition", "liveness", "comparison")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums add up in one order, so that trainings end in the same bytes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, people):
-    """16 people of 3 genuine and 2 noisy `k_` images, 4 test pairs; with them crops and settings.
-
-    Tests read it only.
-    """
-    root = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-
-    def save(path, pixels):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
-
-    for person, photos in enumerate(people):
-        for number, photo in enumerate(photos):
-            name = f"{number}.jpg" if number < 3 else f"k_{number - 3}.jpg"
-            noise = generator.integers(-12, 13, photo.shape) if number >= 3 else 0
-            pixels = np.clip(photo.astype(int) + noise, 0, 255).astype(np.uint8)
-            save(root / "data/train/images" / f"{person:08d}" / name, pixels)
-    for pair in range(4):
-        for number in (0, 1):
-            folder = root / "data/test_public/images" / f"{pair:08d}"
-            save(folder / f"{number}.jpg", people[pair, 2 * number, :, ::-1])
-    (root / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
-    return root
-
-
-def options(data, run, *extra):
-    places = ["--data.root", str(data), "--run", str(run), "--cache", str(data / "cache")]
-    return ["--config", str(data / "tiny.yaml"), *places, *extra]
-
-
-@pytest.fixture(scope="module")
-def trained(data):
-    """A run trained on it; tests copy it."""
-    run = data / "trained"
-    assert run_command("train", options(data, run), "train.py") == 0
-    return run
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of that run."""
-    return shutil.copytree(trained, tmp_path / "run")
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs a command; gives (status, what it said on stderr without progress bars)."""
-
-    def command(name, *arguments):
-        capsys.readouterr()
-        status = run_command(name, [str(each) for each in arguments], f"kryptonite {name}")
-        said = capsys.readouterr().err
-        assert "Traceback" not in said
-        return status, said
-
-    return command
-
-
-def message(said):
-    """The last line on stderr."""
-    return said.strip().splitlines()[-1]
 
 
 def snapshot(folder):
@@ -112,17 +37,6 @@ def snapshot(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
-
-
-def weights(run):
-    return {
-        str(path.relative_to(run)): path.read_bytes() for path in run.glob("*/[!.]*.safetensors")
-    }
-
-
-def scoring(data, run, *extra):
-    places = ["--run", run, "--cache", data / "cache", "--device", "cpu"]
-    return [*places, "--data_root", data, *extra]
 
 
 # A failed start
@@ -600,3 +514,25 @@ def test_scores_do_not_depend_on_order_company_or_cache(data, trained, tmp_path)
     other = kryptonite.load(trained, tmp_path / "other", "cpu").score_pairs(company)[0]
     again = other.set_index("pair_id").loc[pairs["pair_id"], "score"].to_numpy()
     assert again == pytest.approx(fresh, abs=1e-4)
+
+
+def test_scores_and_decisions_do_not_depend_on_threads_or_engine(data, run, call, tmp_path):
+    """Within 0.0001 and 0.001; decisions are the same where scores are not that close."""
+    pairs = pd.read_csv(run / "pairs_val.csv", dtype=str)
+    for name in ("path_a", "path_b"):
+        pairs[name] = [str(data / path) for path in pairs[name]]
+    assert call("export", "--run", run)[0] == 0
+
+    def scores(threads, engine):
+        torch.set_num_threads(threads)
+        pipeline = kryptonite.load(run, tmp_path / f"{threads}-{engine}", "cpu", engine)
+        threshold = pipeline.verifier.threshold
+        return pipeline.score_pairs(pairs)[0]["score"].to_numpy() - threshold
+
+    one = scores(1, "torch")
+    for threads, engine, tolerance in ((2, "torch", 1e-4), (1, "onnx", 1e-3), (2, "onnx", 1e-3)):
+        other = scores(threads, engine)
+        assert other == pytest.approx(one, abs=tolerance), (threads, engine)
+        clear = np.abs(one) > tolerance
+        assert clear.sum() > len(pairs) / 2
+        assert ((other >= 0) == (one >= 0))[clear].all(), (threads, engine)

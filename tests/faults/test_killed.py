@@ -1,0 +1,171 @@
+"""Commands killed, terminated and interrupted; started again, they end in the same bytes.
+
+The long form, 20 moments for every command, runs in `make faults`.
+"""
+
+import re
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from tests.faults.processes import Command
+from tests.faults.system import message, options
+
+MADE = re.compile(rb"20\d\d-\d\d-\d\d \d\d:\d\d UTC")  # when a report was written
+
+
+def arguments(command, data, place):
+    """The command's options: it reads a run at `place`, and writes below `place` alone."""
+    run, cache = place / "run", place / "cache"
+    scored = ["--run", run, "--cache", cache, "--device", "cpu", "--data_root", data]
+    return {
+        "prepare": ["--config", data / "tiny.yaml", "--data.root", data, "--out", place / "out"],
+        "train": [*options(data, run)[:-1], cache],
+        "submit": scored,
+        "evaluate": [*scored, "--resamples", 5],
+        "ablate": [*scored, "--resamples", 5, "--quick"],
+        "export": ["--run", run],
+    }[command]
+
+
+class Place:
+    """A folder that every process finds as the first one did, at the same path.
+
+    Args:
+        command: The command to run.
+        data: The data root.
+        trained: A finished run.
+        folder: For the place, and for what commands say.
+    """
+
+    def __init__(self, command, data, trained, folder):
+        self._command, self._trained, self.path = command, trained, folder / "place"
+        self._said = folder / "said"
+        self._arguments = arguments(command, data, self.path)
+
+    def clear(self):
+        """Makes the place as it is before the command is first called."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir()
+        if self._command not in ("prepare", "train"):
+            shutil.copytree(self._trained, self.path / "run")
+
+    def start(self, moment=0, number=signal.SIGKILL):
+        return Command(self._command, self._arguments, self.path, self._said, moment, number)
+
+    def run(self):
+        """Runs the command to its end; gives what it left, and the number of changes."""
+        process = self.start()
+        assert process.wait() == 0, self.said
+        return self.files(), process.changes
+
+    @property
+    def said(self):
+        return self._said.read_text()
+
+    def files(self):
+        """Every file by name, without hidden ones and without logs of trainings."""
+        return {
+            str(path.relative_to(self.path)): MADE.sub(b"", path.read_bytes())
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file()
+            and not path.name.startswith("events.out")
+            and not any(part.startswith(".") for part in path.relative_to(self.path).parts)
+        }
+
+
+@pytest.fixture
+def place(data, trained, tmp_path):
+    """Gives a command's place, as it was before, and what the command leaves of itself there."""
+
+    def of(command):
+        made = Place(command, data, trained, tmp_path)
+        made.clear()
+        before = made.files()
+        whole, changes = made.run()
+        return made, before, whole, changes
+
+    return of
+
+
+def check_killed(made, before, whole, moments):
+    for moment in moments:
+        made.clear()
+        assert made.start(moment).wait() == -signal.SIGKILL, made.said
+        # Files are only ever replaced whole. (Checkpoints hold times, and are replaced whole, too.)
+        for name, content in made.files().items():
+            assert content in (before.get(name), whole.get(name)) or "/training/" in name, (
+                moment,
+                name,
+            )
+        assert ended(made.run()[0]) == ended(whole), moment
+
+
+def ended(files):
+    """What a command leaves, without the progress of trainings, which holds times."""
+    return {name: content for name, content in files.items() if "/training/" not in name}
+
+
+def draw(changes, count, seed=0):
+    drawn = np.random.default_rng(seed).choice(changes, min(count, changes), replace=False)
+    return sorted(int(each) + 1 for each in drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["prepare", "submit", "evaluate"])
+def test_command_ends_in_the_same_bytes_when_it_was_killed(place, command):
+    made, before, whole, changes = place(command)
+    check_killed(made, before, whole, draw(changes, 2))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("command", ["prepare", "submit", "evaluate", "ablate", "export", "train"])
+def test_command_ends_in_the_same_bytes_when_it_was_killed_at_twenty_moments(place, command):
+    made, before, whole, changes = place(command)
+    check_killed(made, before, whole, draw(changes, 20, seed=1))
+
+
+def check_signalled(made, whole, moment, number):
+    made.clear()
+    process = made.start(moment, number)
+    status = process.wait()
+    assert process.seconds < 10  # less than 5, but those of a busy machine are longer
+    expected = {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert status == expected, made.said
+    assert "Traceback" not in made.said and message(made.said).endswith("ed")
+    assert not list(made.path.rglob(".*-*"))  # nothing unfinished
+    assert ended(made.run()[0]) == ended(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("prepare", signal.SIGTERM), ("submit", signal.SIGINT), ("evaluate", signal.SIGTERM)],
+)
+def test_command_leaves_nothing_unfinished_when_it_is_signalled(place, command, number):
+    made, _, whole, changes = place(command)
+    check_signalled(made, whole, draw(changes // 2, 1, seed=2)[0], number)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["prepare", "submit", "evaluate", "ablate", "export"])
+def test_command_leaves_nothing_unfinished_when_it_is_signalled_at_ten_moments(
+    place, command, number
+):
+    made, _, whole, changes = place(command)
+    # The last changes may be over before a signal arrives.
+    for moment in draw(max(1, changes - 6), 10, seed=3):
+        check_signalled(made, whole, moment, number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["prepare", "submit"])
+def test_two_processes_leave_whole_files_when_they_write_the_same_ones(place, command):
+    made, _, whole, _ = place(command)
+    made.clear()
+    pair = [made.start(), made.start()]
+    assert [process.wait() for process in pair] == [0, 0], made.said
+    assert made.files() == whole
