@@ -322,10 +322,10 @@ class FaceCache:
                     faces.landmarks[row],
                     {template: crops[row] for template, crops in faces.crops.items()},
                 )
-            self._write_group({key: entries[key] for key in decoded}, threads)
+            self._write_group({key: entries[key] for key in decoded})
         return entries
 
-    def _write_group(self, entries: Mapping[str, _Entry], threads: ThreadPoolExecutor) -> None:
+    def _write_group(self, entries: Mapping[str, _Entry]) -> None:
         """Writes entries so that a killed process leaves all of them or none.
 
         Landmarks differ in their last digits by the company in which a photo is aligned. If some of
@@ -338,9 +338,11 @@ class FaceCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             hidden = Path(tempfile.mkdtemp(prefix=f".{_GROUP}", dir=self.folder))
             try:
-                # Writing a file is mostly waiting for the disk.
                 files = [hidden / f"{key}.safetensors" for key in entries]
-                list(threads.map(_write, files, entries.values()))
+                # Writing a file is mostly waiting for the disk. A pool of its own, which ends
+                # before the folder is removed, whatever happens.
+                with ThreadPoolExecutor() as threads:
+                    list(threads.map(_write, files, entries.values()))
                 whole = hidden.rename(self.folder / hidden.name.removeprefix("."))
             finally:
                 shutil.rmtree(hidden, ignore_errors=True)

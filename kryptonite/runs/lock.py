@@ -31,12 +31,13 @@ def lock_run(run: RunDir) -> Iterator[None]:
     import fcntl
 
     run.path.mkdir(parents=True, exist_ok=True)
-    with open(run.lock, "a+", encoding="utf-8") as file:
+    # Unbuffered, so that a full disk is noticed where it can be named.
+    with open(run.lock, "a+b", buffering=0) as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read().decode(errors="replace").strip() or "another process"
             raise DataError(
                 f"{run.path}: {holder} is writing to it; wait for it to end, or choose another "
                 "--run"
@@ -45,8 +46,7 @@ def lock_run(run: RunDir) -> Iterator[None]:
             _log.warning("%s: cannot be locked (%s)", run.lock, error.strerror)
         try:
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {platform.node()}\n".encode())
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(run.lock)) from error
         yield

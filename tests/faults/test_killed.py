@@ -65,10 +65,16 @@ class Place:
     def said(self):
         return self._said.read_text()
 
+    def name(self, path):
+        """A file's name; an entry of the cache on its way to its place is called as it will be."""
+        if path.parent.name.startswith("group-"):
+            path = path.parents[1] / path.name[:2] / path.name
+        return str(path.relative_to(self.path))
+
     def files(self):
         """Every file by name, without hidden ones and without logs of trainings."""
         return {
-            str(path.relative_to(self.path)): MADE.sub(b"", path.read_bytes())
+            self.name(path): MADE.sub(b"", path.read_bytes())
             for path in sorted(self.path.rglob("*"))
             if path.is_file()
             and not path.name.startswith("events.out")
