@@ -4,7 +4,6 @@ Its layout is that of a run, so `load` reads it. Left out are lists of images an
 checkpoints, exports, and every path of the machine that trained the run.
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 
 import kryptonite
 from kryptonite.core.errors import MALFORMED, ConfigError, DataError
-from kryptonite.core.files import sha256_file, write_json, write_text
+from kryptonite.core.files import read_json, sha256_file, write_json, write_text
 from kryptonite.detection.aligner import Aligner
 from kryptonite.nn import model
 from kryptonite.recognition.differential import detector
@@ -66,13 +65,13 @@ def _write(run: RunDir, aligner: Aligner, made: RunDir, name: str, license_id: s
         target = made.path / source.relative_to(run.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".json":
-            write_json(target, _without(_read_json(source), local))
+            write_json(target, _without(read_json(source), local))
         else:
             shutil.copyfile(source, target)
     config = _without(config, local)
     write_json(made.published_config, config)
     # The descriptions and the settings may have lost a path; the fusions are tied to what is left.
-    fusions = _without(_read_json(run.fusion), local)
+    fusions = _without(read_json(run.fusion), local)
     write_json(made.fusion, {**fusions, BRANCHES: describe_branches(made, aligner)})
     write_json(made.metrics, metrics)
     try:
@@ -110,7 +109,7 @@ def check_published(folder: Path) -> None:
     if not manifest.is_file():
         raise DataError(f"{folder}: no published run: {MANIFEST} missing; see kryptonite publish")
     try:
-        listed = _read_json(manifest)
+        listed = read_json(manifest)
         made_by, form, hashes = listed["version"], listed["format"], dict(listed["files"])
     except MALFORMED as error:
         raise DataError(f"{manifest}: not a list of published files ({error})") from error
@@ -152,10 +151,6 @@ def _networks(run: RunDir, config: dict[str, Any]) -> list[Path]:
         if detector.has_own_backbone(run.comparison):
             found += [run.comparison / name for name in _MODEL]
     return found
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _local_names(config: dict[str, Any]) -> dict[str, str]:

@@ -108,9 +108,11 @@ class RunDir:
             DataError: The folder holds no run, or its configuration is damaged.
         """
         try:
-            text = self.config.read_text(encoding="utf-8")
             # YAML's reader takes a float such as 1e-05, which JSON writes, for a string.
-            config = json.loads(text) if self.config.suffix == ".json" else yaml.safe_load(text)
+            if self.config.suffix == ".json":
+                config = read_json(self.config)
+            else:
+                config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise DataError(
                 f"{self.path}: no finished run: {self.config.name} missing; "

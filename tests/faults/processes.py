@@ -23,6 +23,7 @@ _IMPORTED = (
     "kryptonite.robustness.ablate",
     "kryptonite.runs.export",
     "kryptonite.runs.load",
+    "kryptonite.runs.publish",
     "kryptonite.runs.report",
     "kryptonite.runs.stages",
     "tests.faults.processes",
