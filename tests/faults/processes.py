@@ -28,7 +28,8 @@ _IMPORTED = (
     "kryptonite.runs.stages",
     "tests.faults.processes",
 )
-_CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
+_REMOVALS = {"os.remove", "os.rmdir"}
+_CHANGES = _REMOVALS | {"os.rename", "os.mkdir", "os.chmod", "os.truncate"}
 
 
 class Command:
@@ -53,25 +54,35 @@ class Command:
         number: int = signal.SIGKILL,
     ):
         self.said = said
-        self._changes = _CONTEXT.Value("i", 0)
+        self._changes, self._reached = _CONTEXT.Value("i", 0), _CONTEXT.Event()
         self._moment, self._number = moment, number
         with _one_thread():
             _CONTEXT.set_forkserver_preload(list(_IMPORTED))
             forkserver.ensure_running()
         words = [str(each) for each in arguments]
         self.process = _CONTEXT.Process(
-            target=_run, args=(name, words, str(folder), str(said), self._changes, moment, number)
+            target=_run,
+            args=(
+                name,
+                words,
+                str(folder),
+                str(said),
+                self._changes,
+                self._reached,
+                moment,
+                number,
+            ),
         )
         self.process.start()
 
     def wait(self) -> int:
         """Waits for the end; returns the exit status, negative for a signal as `subprocess` does.
 
-        SIGTERM and SIGINT come from here, as they come to users: at any moment.
+        SIGTERM and SIGINT come from here, while the process waits for them at that moment.
         """
         if self._moment and self._number != signal.SIGKILL:
-            while self._changes.value < self._moment and self.process.is_alive():
-                time.sleep(0.002)
+            while not self._reached.wait(0.05) and self.process.is_alive():
+                pass
             if self.process.is_alive():
                 os.kill(self.process.pid, self._number)
         began = time.monotonic()
@@ -87,7 +98,14 @@ class Command:
 
 
 def _run(
-    name: str, arguments: list[str], folder: str, said: str, changes, moment: int, number: int
+    name: str,
+    arguments: list[str],
+    folder: str,
+    said: str,
+    changes,
+    reached,
+    moment: int,
+    number: int,
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
     output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -100,9 +118,14 @@ def _run(
             return
         with changes.get_lock():
             changes.value += 1
-            reached = changes.value == moment
-        if reached and number == signal.SIGKILL:
-            os.kill(os.getpid(), signal.SIGKILL)
+            passed = changes.value
+        if number == signal.SIGKILL:
+            if passed == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+        # Not while it clears up: what it was about to remove would stay.
+        elif passed >= moment > 0 and event not in _REMOVALS and not reached.is_set():
+            reached.set()
+            time.sleep(1)
 
     sys.addaudithook(count)
     from kryptonite.cli.main import run_command
