@@ -125,13 +125,14 @@ def line(row: dict) -> str:
     if not row["pairs"]:
         return "| " + " | ".join(map(str, [*cells, *["–"] * 9, ""])) + " |"
     low, high = row["spf_eer_gain_low"], row["spf_eer_gain_high"]
+    worse = min(high, row["eer_gain_high"]) < 0
     rates = [
         f"{100 * row[f'{metric}_{which}']:.1f}%"
         for metric in ("eer", "spf_eer", "fnmr", "iapar")
         for which in ("alone", "fused")
     ]
     gain = f"{100 * row['spf_eer_gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    cells += [*rates[:4], gain, *rates[4:], "**worse**" if high < 0 else ""]
+    cells += [*rates[:4], gain, *rates[4:], "**worse**" if worse else ""]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 

@@ -1,7 +1,8 @@
 """Read and judge how a run does on other sources and kinds of forgery: its transfer.csv.
 
 benchmarks/transfer.py writes the file. A row is a cell: a source and a kind of forgery. The fusion
-is worse there than recognition alone if the 95% interval of its SPF-EER gain lies wholly below 0.
+is worse there than recognition alone if the 95% interval of its gain in EER or in SPF-EER lies
+wholly below 0.
 """
 
 import math
@@ -74,7 +75,7 @@ class Row:
         """`WORSE`, `UNCLEAR` or `BETTER`; None where there are no pairs."""
         if not self.pairs:
             return None
-        if self.spf_eer_gain_high < 0:
+        if min(self.eer_gain_high, self.spf_eer_gain_high) < 0:
             return WORSE
         return BETTER if self.spf_eer_gain_low > 0 else UNCLEAR
 
@@ -134,18 +135,19 @@ def _parse_figure(text: str, name: str, where: str) -> float:
 def summary(rows: Sequence[Row]) -> str:
     """Says in a sentence in how many cells the fusion is worse, and which cell is the worst.
 
-    The worst cell is the one with the lowest SPF-EER gain, of those where the fusion is worse if
-    there are any. Cells without pairs are not counted.
+    The worst cell is the one with the lowest gain in EER or SPF-EER, of those where the fusion is
+    worse if there are any. Cells without pairs are not counted.
     """
     measured = [row for row in rows if row.verdict]
     if not measured:
         return "No cell has pairs, so fusion and recognition alone cannot be compared."
     worse = [row for row in measured if row.verdict == WORSE]
-    worst = min(worse or measured, key=lambda row: row.spf_eer_gain)
+    worst = min(worse or measured, key=lambda row: min(row.eer_gain, row.spf_eer_gain))
     named = "the worst is" if worse else "the lowest gain is that of"
     return (
         "Fusion is worse than recognition alone, beyond the 95% interval, in "
         f"{len(worse) or 'none'} of {len(measured)} cells; "
         f"{named} {worst.source}, {worst.forgery}: "
+        f"EER {worst.eer_alone:.1%} alone, {worst.eer_fused:.1%} fused; "
         f"SPF-EER {worst.spf_eer_alone:.1%} alone, {worst.spf_eer_fused:.1%} fused."
     )

@@ -67,6 +67,13 @@ def test_verdict_is_clear_only_when_interval_excludes_zero(low, high, verdict):
     assert parse(row_texts(gain=(-0.05, low, high)))[0].verdict == verdict
 
 
+def test_verdict_is_worse_when_pairs_of_different_people_alone_make_it_so():
+    changes = {"eer_gain": "-0.12", "eer_gain_low": "-0.2", "eer_gain_high": "-0.01"}
+    (row,) = parse(row_texts(**changes))
+    assert row.spf_eer_gain_low > 0 and row.verdict == WORSE
+    assert "in 1 of 1 cells" in summary([row])
+
+
 def test_summary_names_the_worst_of_the_worse_cells():
     rows = parse(
         row_texts("home", "swap"),
@@ -77,15 +84,15 @@ def test_summary_names_the_worst_of_the_worse_cells():
     )
     assert summary(rows) == (
         "Fusion is worse than recognition alone, beyond the 95% interval, in 2 of 4 cells; "
-        "the worst is wild, blend: SPF-EER 30.0% alone, 40.0% fused."
+        "the worst is wild, blend: EER 25.0% alone, 25.0% fused; SPF-EER 30.0% alone, 40.0% fused."
     )
 
 
 def test_summary_names_the_lowest_gain_when_no_cell_is_worse():
     text = summary(parse(row_texts(), row_texts("demo", gain=(-0.1, -0.3, 0.1))))
     assert (
-        "in none of 2 cells; the lowest gain is that of demo, swap: SPF-EER 30.0% alone, 40.0%"
-        in text
+        "in none of 2 cells; the lowest gain is that of demo, swap: EER 25.0% alone, 25.0% fused; "
+        "SPF-EER 30.0% alone, 40.0%" in text
     )
 
 
