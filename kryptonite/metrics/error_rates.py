@@ -5,6 +5,12 @@ non-mated pairs (two people) accepted, FNMR the share of mated pairs (one person
 fide) rejected (ISO/IEC 19795-1). APCER, BPCER, IAPAR and RIAPAR follow ISO/IEC 30107-3:2023. All
 rates lie in 0..1.
 
+BSCER and MACER are the terms of ISO/IEC 20059:2025 for telling manipulated samples from bona fide
+ones: MACER is the share of attack samples classified as bona fide, BSCER the share of bona fide
+samples classified as attacks. The sample of a differential detector is a pair. Here the attacks are
+pairs with a synthetic image, the bona fide samples are mated pairs, and BSCER is read at the lowest
+threshold whose MACER does not exceed a stated share (`MACERS`).
+
 Metrics are functions of error curves, and the curves are functions of per-item weights, so that one
 definition serves both the metric itself (weight 1 for every item) and its bootstrap
 (`metrics.bootstrap`).
@@ -26,6 +32,8 @@ from kryptonite.metrics.kinds import KINDS
 ADCF_PRIORS = (0.9, 0.05, 0.05)
 ADCF_COSTS = (1.0, 10.0, 20.0)
 DCF_PRIOR = 0.05  # of mated pairs in minDCF, both costs 1 (NIST SRE)
+# Shares of attacks that may pass where BSCER is read, by the ends of the figures' names.
+MACERS = {"1e1": 0.1, "5e2": 0.05, "1e2": 0.01}
 
 
 @dataclass(frozen=True)
@@ -320,6 +328,8 @@ class RankedPairs:
             figures["min_dcf"] = _min_dcf(fmr, fnmr)
         if "synthetic" in curves.fmr:
             figures["spf_eer"] = _eer(curves.fmr["synthetic"], fnmr)
+            for end, macer in MACERS.items():
+                figures[f"bscer_at_macer_{end}"] = _fnmr_at(curves.fmr["synthetic"], fnmr, macer)
         costs = None
         if len(curves.fmr) == 2:
             costs = a_dcf(fnmr, curves.fmr["different"], curves.fmr["synthetic"])
@@ -381,9 +391,10 @@ def pair_metrics(
         the best monotone calibration), `cllr` (bits, as calibrated; 0 is perfect, 1 carries no
         information). Mated against different people: `sv_eer`, `fnmr_at_fmr_1e2`,
         `fnmr_at_fmr_1e3`, `min_dcf` (prior 0.05, costs 1). Mated against pairs with a synthetic
-        image: `spf_eer`. Against both: `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar`
-        (share of pairs with a synthetic image accepted), `riapar` (IAPAR + FNMR), `a_dcf`.
-        Metrics of a kind that does not occur are omitted.
+        image: `spf_eer`, `bscer_at_macer_<share>` for the shares of `MACERS`. Against both:
+        `min_a_dcf`. At the threshold: `fnmr`, `fmr`, `iapar` (share of pairs with a synthetic image
+        accepted), `riapar` (IAPAR + FNMR), `a_dcf`. Metrics of a kind that does not occur are
+        omitted.
 
     Raises:
         MetricError: As `RankedPairs`.

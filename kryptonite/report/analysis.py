@@ -1,7 +1,8 @@
 """Compute every figure of the report from scored pairs, as plain numbers that JSON can hold."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from kryptonite.core.errors import MetricError
 from kryptonite.metrics.bootstrap import (
     Draws,
+    Interval,
     PairScores,
     detector_intervals,
     intervals,
@@ -29,33 +31,28 @@ BASELINE = "none"  # recognition alone
 CURVE_POINTS = 200  # at most, per error curve
 BINS = 10  # of the reliability diagram
 RULE_OF_30 = 30  # errors needed to know a rate within about 30% (Doddington et al. 2000)
+FMRS = (1e-2, 1e-3)  # at which thresholds are stated
+RATES = ("fnmr", "fmr", "iapar", "riapar", "a_dcf")  # what a threshold costs
 
 
 @dataclass(frozen=True)
-class ScoredPairs:
-    """The scores that a run's systems give to the pairs of a protocol.
+class SystemScores:
+    """The scores that systems give to labelled pairs.
 
     Args:
-        pairs: One row per pair, index 0..N-1: `data.pairs.PAIR_COLUMNS`, key_a and key_b (content
-            keys of the images), similarity, log_odds_a, log_odds_b, acquired (whether a face was
-            found in both images; other pairs are refused) and the columns of
-            `report.quality.FACTS`.
-        images: The distinct images of these pairs, by content: path, key, label, is_synthetic,
-            species, log_odds and failed (no face was found).
-        scores: Maps each system to N scores, higher is 'accept'. `none` is recognition alone,
-            `detector` the detector alone.
+        pairs: One row per pair, index 0..N-1: kind, label_a, label_b (identities) and species.
+        scores: Maps each system to N scores, higher is 'accept'.
         llrs: Maps each system whose scores are likelihood ratios to N natural-log likelihood
             ratios of 'accept'.
-        thresholds: Maps each system to the threshold fitted with it.
-        chosen: Name of the system that the run uses by default.
+        thresholds: Maps systems to their operating points, fitted on other pairs.
     """
 
     pairs: pd.DataFrame
-    images: pd.DataFrame
     scores: dict[str, np.ndarray]
     llrs: dict[str, np.ndarray]
     thresholds: dict[str, float]
-    chosen: str
+
+    own_threshold: ClassVar[str] = "given"  # what the report calls a system's operating point
 
     @property
     def kind(self) -> np.ndarray:
@@ -82,19 +79,42 @@ class ScoredPairs:
         rows = np.ones(len(self.pairs), bool) if rows is None else rows
         pairs, score = self.pairs[rows], self.scores[system][rows]
         llr = self.llrs[system][rows] if system in self.llrs else None
+        threshold = self.thresholds.get(system)
         draws = pair_draws(
-            PairScores(
-                pairs["label_a"],
-                pairs["label_b"],
-                pairs["kind"],
-                score,
-                self.thresholds[system],
-                llr,
-            ),
+            PairScores(pairs["label_a"], pairs["label_b"], pairs["kind"], score, threshold, llr),
             resamples,
         )
-        figures = pair_metrics(pairs["kind"], score, self.thresholds[system], llr)
+        figures = pair_metrics(pairs["kind"], score, threshold, llr)
         return {**figures, "intervals": intervals(draws)}, draws
+
+    def forgeries(self) -> Iterator[tuple[str, int, np.ndarray]]:
+        """Yields each kind of forgery, how many pairs have one, and the rows (N bool) of those
+        pairs and of all mated ones."""
+        species = self.pairs["species"].to_numpy().astype(str)
+        mated, synthetic = self.kind == "same", self.kind == "synthetic"
+        for name in np.unique(species[synthetic]):
+            attacks = synthetic & (species == name)
+            yield str(name), int(attacks.sum()), mated | attacks
+
+
+@dataclass(frozen=True)
+class ScoredPairs(SystemScores):
+    """The scores that a run's systems give to the pairs of a protocol.
+
+    `scores` and `thresholds` hold the same systems: `none` is recognition alone, `detector` the
+    detector alone. `pairs` has `data.pairs.PAIR_COLUMNS`, key_a and key_b (content keys of the
+    images), similarity, log_odds_a, log_odds_b, acquired (whether a face was found in both images;
+    other pairs are refused) and the columns of `report.quality.FACTS`.
+
+    Args:
+        images: The distinct images of these pairs, by content: path, key, label, is_synthetic,
+            species, log_odds and failed (no face was found).
+        chosen: Name of the system that the run uses by default.
+    """
+
+    images: pd.DataFrame
+    chosen: str
+    own_threshold: ClassVar[str] = "stored with the run"
 
 
 def compute_findings(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
@@ -122,8 +142,7 @@ def compute_findings(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
     baseline, baseline_draws = measured[BASELINE]
     systems = {}
     for name, (figures, draws) in measured.items():
-        # Both systems' draws hold the same identities, so that their difference has an interval.
-        gain = intervals({"eer": baseline_draws["eer"] - draws["eer"]})["eer"]
+        gain = paired_gains(baseline_draws, draws, ["eer"])["eer"]
         systems[name] = {**figures, "gain": baseline["eer"] - figures["eer"], "gain_interval": gain}
     identities = pd.unique(pd.concat([scored.pairs["label_a"], scored.pairs["label_b"]]))
     return {
@@ -147,6 +166,18 @@ def compute_findings(scored: ScoredPairs, resamples: int) -> dict[str, Any]:
     }
 
 
+def paired_gains(baseline: Draws, system: Draws, metrics: Sequence[str]) -> dict[str, Interval]:
+    """95% intervals of how far a system's error rates lie below those of a baseline.
+
+    Args:
+        baseline: The baseline's draws, as `SystemScores.measure` returns them.
+        system: The system's draws on the same pairs. Both hold the same identities draw by draw,
+            so that their differences have intervals.
+        metrics: Names of the error rates.
+    """
+    return intervals({name: baseline[name] - system[name] for name in metrics})
+
+
 def detector_figures(images: pd.DataFrame, resamples: int) -> dict[str, Any]:
     """Computes `detector_metrics` with intervals; each distinct image counts once."""
     arguments = (
@@ -167,18 +198,12 @@ def species_figures(scored: ScoredPairs, resamples: int) -> list[dict[str, Any]]
         Per kind of forgery, highest SPF-EER first: `species`, `pairs` (how many are synthetic),
         `system` and `alone` (figures of the chosen system and of recognition alone).
     """
-    species = scored.pairs["species"].to_numpy().astype(str)
-    mated, synthetic = scored.kind == "same", scored.kind == "synthetic"
     figures = []
-    for name in np.unique(species[synthetic]):
-        attacks = synthetic & (species == name)
+    for name, pairs, rows in scored.forgeries():
         system, alone = (
-            scored.measure(each, resamples, mated | attacks)[0]
-            for each in (scored.chosen, BASELINE)
+            scored.measure(each, resamples, rows)[0] for each in (scored.chosen, BASELINE)
         )
-        figures.append(
-            {"species": name, "pairs": int(attacks.sum()), "system": system, "alone": alone}
-        )
+        figures.append({"species": name, "pairs": pairs, "system": system, "alone": alone})
     return sorted(figures, key=lambda each: -each["system"]["spf_eer"])
 
 
@@ -216,25 +241,34 @@ def group_figures(scored: ScoredPairs, resamples: int) -> dict[str, list[dict[st
     return groups
 
 
-def operating_points(scored: ScoredPairs, system: str, resamples: int) -> list[dict[str, Any]]:
-    """Measures error rates at the stored threshold and at those of the EER and of an FMR of 1% and
-    0.1% on these very pairs.
+def operating_points(
+    scored: SystemScores, system: str, resamples: int, fmrs: Sequence[float] = FMRS
+) -> list[dict[str, Any]]:
+    """Measures error rates at a system's own threshold, if it has one, and at those of the EER and
+    of stated FMRs on these very pairs.
+
+    Args:
+        scored: The scored pairs.
+        system: A key of `scored.scores`.
+        resamples: Number of bootstrap draws.
+        fmrs: The FMRs, 0..1; ignored where there are no non-mated pairs.
 
     Returns:
         Per threshold: `at` (its name), `threshold`, `sure` (whether there are enough non-mated
-        pairs for that FMR by the rule of 30), and `fnmr`, `fmr`, `iapar`, each with
-        `<rate>_interval`. Where no score reaches that FMR, `threshold` is None and there are no
-        rates.
+        pairs for that FMR by the rule of 30), and those of `RATES` that these kinds of pairs have,
+        each with `<rate>_interval`. Where no score reaches that FMR, `threshold` is None and there
+        are no rates.
     """
     kind, score = scored.kind, scored.scores[system]
     identities = scored.pairs["label_a"], scored.pairs["label_b"]
     non_mated = int((kind == "different").sum())
-    thresholds = [
-        ("stored with the run", scored.thresholds[system], None),
-        ("EER here", eer_threshold(kind == "same", score), None),
-        ("FMR 1%", fmr_threshold(kind, score, 1e-2), 1e-2),
-        ("FMR 0.1%", fmr_threshold(kind, score, 1e-3), 1e-3),
+    thresholds: list[tuple[str, float, float | None]] = [
+        ("EER here", eer_threshold(kind == "same", score), None)
     ]
+    if system in scored.thresholds:
+        thresholds.insert(0, (scored.own_threshold, scored.thresholds[system], None))
+    if non_mated:
+        thresholds += [(fmr_name(fmr), fmr_threshold(kind, score, fmr), fmr) for fmr in fmrs]
     points = []
     for name, threshold, fmr in thresholds:
         point: dict[str, Any] = {
@@ -247,11 +281,16 @@ def operating_points(scored: ScoredPairs, system: str, resamples: int) -> list[d
             continue
         figures = pair_metrics(kind, score, threshold)
         draws = pair_draws(PairScores(*identities, kind, score, threshold), resamples)
-        for rate in ("fnmr", "fmr", "iapar"):
+        for rate in [rate for rate in RATES if rate in figures]:
             point[rate] = figures[rate]
             point[f"{rate}_interval"] = intervals({rate: draws[rate]})[rate]
         points.append(point)
     return points
+
+
+def fmr_name(fmr: float) -> str:
+    """What the report calls the threshold of a stated FMR."""
+    return f"FMR {100 * fmr:g}%"
 
 
 def reliability(scored: ScoredPairs) -> dict[str, list[dict[str, float]]]:

@@ -114,6 +114,8 @@ def histogram(kind: np.ndarray, score: np.ndarray, threshold: float, label: str)
     edges = np.linspace(low, high if high > low else low + 1, 41)
     for name, colour in KIND_COLOURS.items():
         values = np.clip(score[kind == name], edges[0], edges[-1])
+        if not len(values):
+            continue
         axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.25, color=colour)
         axes.hist(
             values,

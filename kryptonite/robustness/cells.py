@@ -90,7 +90,7 @@ class System:
         kept = self.assessment.scored
         found = Evidence.of({**evidence, "acquired": kept.pairs["acquired"].to_numpy()})
         scores = {name: self.assessment.fitted[name](found) for name in systems}
-        return ScoredPairs(kept.pairs, kept.images, scores, {}, kept.thresholds, kept.chosen)
+        return ScoredPairs(kept.pairs, scores, {}, kept.thresholds, kept.images, kept.chosen)
 
 
 def places(severities: Sequence[int]) -> list[tuple[str, int]]:

@@ -112,7 +112,7 @@ def assess(pipeline: Pipeline, run: RunDir, pairs: pd.DataFrame) -> Assessment:
         name: llr for name, score in scores.items() if (llr := FUSERS[name].llr(score)) is not None
     }
     thresholds = {name: verifier.threshold for name, verifier in pipeline.verifiers.items()}
-    scored = ScoredPairs(table, images, scores, llrs, thresholds, pipeline.chosen)
+    scored = ScoredPairs(table, scores, llrs, thresholds, images, pipeline.chosen)
     return Assessment(scored, fitted, features, unreadable, seen)
 
 

@@ -1,10 +1,5 @@
 """What made a run's figures, and what its training data warns of."""
 
-import platform
-import shlex
-import sys
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +11,7 @@ from kryptonite.data.audit.prepare import AUDIT
 from kryptonite.detection.aligner import AlignerConfig
 from kryptonite.fusion.verifier import load_origin
 from kryptonite.nn.model import DESCRIPTION_FILE
+from kryptonite.runs.circumstances import circumstances
 from kryptonite.runs.origin import FINGERPRINT
 from kryptonite.runs.run_dir import RunDir
 
@@ -116,13 +112,7 @@ def provenance(
             "liveness": config["liveness"]["seed"],
             "bootstrap": 0,
         },
-        "resamples": resamples,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        **circumstances(resamples, PACKAGES),
         "device": "CUDA" if torch.cuda.is_available() else "CPU",
     }
 

@@ -164,6 +164,12 @@ def test_pair_metrics_equal_naive_loops(kind, data):
         "min_dcf": min(0.05 * (1 - rate("same", t)) + 0.95 * rate("different", t) for t in points)
         / 0.05,
         "fnmr_at_fmr_1e2": min(1 - rate("same", t) for t in points if rate("different", t) <= 0.01),
+        **{
+            f"bscer_at_macer_{end}": min(
+                1 - rate("same", t) for t in points if rate("synthetic", t) <= macer
+            )
+            for end, macer in (("1e1", 0.1), ("5e2", 0.05), ("1e2", 0.01))
+        },
         "auc": np.mean(
             [(a > b) + 0.5 * (a == b) for a in score[kind == "same"] for b in score[kind != "same"]]
         ),
@@ -207,6 +213,28 @@ def test_fmr_threshold_is_the_lowest_that_keeps_the_fmr():
         ]
     with pytest.raises(MetricError, match="different people"):
         fmr_threshold(np.array(["same", "synthetic"]), np.array([1.0, 0.0]), 0.01)
+
+
+def test_pair_metrics_bscer_equals_values_by_hand():
+    # Ten attacks: MACER 10% lets one pass, so that accepting starts at 9; 5% and 1% let none.
+    kind = np.array(["same"] * 4 + ["synthetic"] * 10)
+    figures = pair_metrics(kind, np.array([9.0, 9.5, 8.5, 11.0, 10.0, 8.8, *range(1, 9)]))
+    assert figures["bscer_at_macer_1e1"] == 1 / 4
+    assert figures["bscer_at_macer_5e2"] == figures["bscer_at_macer_1e2"] == 3 / 4
+    assert not {"sv_eer", "min_a_dcf"} & figures.keys()
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"].values(), ids=GOLDEN["cases"].keys())
+def test_pair_metrics_bscer_equals_that_read_from_the_curve_of_scikit_learn(case):
+    scores = case["scores"]
+    attacks, bona_fide = scores["synthetic"], scores["same"]
+    label = np.repeat([1, 0], [len(bona_fide), len(attacks)])
+    macer, passed, _ = roc_curve(label, [*bona_fide, *attacks], drop_intermediate=False)
+    kind = np.where(label == 1, "same", "synthetic")
+    figures = pair_metrics(kind, np.array([*bona_fide, *attacks]))
+    for end, most in (("1e1", 0.1), ("5e2", 0.05), ("1e2", 0.01)):
+        expected = (1 - passed)[macer <= most].min()
+        assert figures[f"bscer_at_macer_{end}"] == pytest.approx(expected)
 
 
 def test_pair_metrics_cllr_equals_value_by_hand():

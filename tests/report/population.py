@@ -90,9 +90,9 @@ def scored_pairs(pairs=600, people=24, seed=0, path="nowhere.jpg") -> ScoredPair
     scores["detector"] = -table[["log_odds_a", "log_odds_b"]].max(axis=1).to_numpy()
     return ScoredPairs(
         table,
-        images,
         scores,
         {"llr": scores["llr"]},
         {"none": 0.5, "llr": 1.0, "detector": 0.0},
+        images,
         "llr",
     )

@@ -32,10 +32,10 @@ def worse(scored: ScoredPairs, noise: float, where=None) -> ScoredPairs:
     added = noise * generator.normal(size=len(scored.pairs)) * (1 if where is None else where)
     return ScoredPairs(
         scored.pairs,
-        scored.images,
         {n: s + added for n, s in scored.scores.items()},
         {},
         scored.thresholds,
+        scored.images,
         scored.chosen,
     )
 
