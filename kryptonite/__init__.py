@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kryptonite.core import errors
+    from kryptonite.inference.gate import GateScore, MatcherGate
     from kryptonite.inference.pipeline import Pipeline, Verification
     from kryptonite.runs.config import RunConfig
+    from kryptonite.runs.gate import fit_gate, load_gate
     from kryptonite.runs.load import from_pretrained, load
     from kryptonite.runs.stages import train
 
 __all__ = [
+    "GateScore",
+    "MatcherGate",
     "Pipeline",
     "RunConfig",
     "Verification",
     "errors",
+    "fit_gate",
     "from_pretrained",
     "load",
+    "load_gate",
     "train",
 ]
 
@@ -54,11 +60,15 @@ if (_CHECKOUT / "detection").is_dir() and (_CHECKOUT / "pyproject.toml").is_file
     sys.meta_path.append(_PartsOfCheckout)
 
 _ATTRIBUTES = {
+    "GateScore": ("kryptonite.inference.gate", "GateScore"),
+    "MatcherGate": ("kryptonite.inference.gate", "MatcherGate"),
     "Pipeline": ("kryptonite.inference.pipeline", "Pipeline"),
     "RunConfig": ("kryptonite.runs.config", "RunConfig"),
     "Verification": ("kryptonite.inference.pipeline", "Verification"),
+    "fit_gate": ("kryptonite.runs.gate", "fit_gate"),
     "from_pretrained": ("kryptonite.runs.load", "from_pretrained"),
     "load": ("kryptonite.runs.load", "load"),
+    "load_gate": ("kryptonite.runs.gate", "load_gate"),
     "train": ("kryptonite.runs.stages", "train"),
 }
 

@@ -17,7 +17,7 @@ from torch.distributed.run import get_args_parser as torchrun_parser
 
 from kryptonite.cli.main import COMMANDS, main
 from tests.serve.curl import parse_curl
-from tests.tiny import write_run
+from tests.tiny import write_gate, write_run
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -292,7 +292,7 @@ PYTHON_PAGES = [path for path in PAGES if blocks(path, "python") and path.stem !
 
 @pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: path.stem)
 def test_docs_python_example_runs(path, tmp_path, faces, save, monkeypatch, capsys):
-    write_run(tmp_path / "runs/demo")
+    write_gate(tmp_path / "gate.json", write_run(tmp_path / "runs/demo"))
     write_run(tmp_path / "runs/default")
     for name, face in zip("ab", faces, strict=False):
         save(tmp_path / f"{name}.jpg", face)

@@ -10,13 +10,16 @@ import yaml
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import fit_fuser
-from kryptonite.fusion.verifier import Verifier, save_verifiers
+from kryptonite.fusion.verifier import Verifier, load_verifiers, save_verifiers
 from kryptonite.liveness.detector import Detector
 from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
+from kryptonite.runs.load import load
+from kryptonite.runs.origin import describe_branches
+from kryptonite.runs.run_dir import RunDir
 
 BACKBONE = BackboneConfig("test_efficientnet", "scratch")
 FIT = {"epochs": 2, "workers": 0, "accelerator": "cpu"}
@@ -48,6 +51,16 @@ CONFIG = {
     },
     "fusion": {"folds": 8, "resamples": 20},
 }
+
+
+def write_gate(path: Path, run: Path) -> Path:
+    """A gate for such a run, fitted on drawn evidence."""
+    folder = RunDir(run)
+    name, verifiers = "multinomial", load_verifiers(folder.fusion)[1]
+    aligner = load(run, path.parent / "cache", "cpu").extractor.cache.aligner
+    origin = {"branches": describe_branches(folder, aligner), "thresholds": {"fmr=0.01": 1.0}}
+    save_verifiers(path, name, {name: verifiers[name]}, origin)
+    return path
 
 
 def write_run(run: Path) -> Path:

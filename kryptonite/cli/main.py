@@ -20,6 +20,7 @@ COMMANDS = {
     "publish": "write a run as a folder to give away: safetensors, JSON, a model card",
     "eer": "score a submission against the ground truth",
     "demo": "make data, train, submit and report: the whole chain, from nothing",
+    "gate": "put a run's evidence of forgery behind another face matcher",
     "verify": "decide whether two photos are genuine and show the same person",
     "serve": "answer the same over HTTP, with a page",
 }

@@ -1,0 +1,79 @@
+"""A gate around a matcher: the fused ratio of its similarity and the run's evidence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kryptonite.core.errors import ConfigError, DataError
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import FUSERS
+from kryptonite.inference.gate import MatcherGate
+
+
+@pytest.fixture
+def gate(pipeline):
+    return MatcherGate(
+        pipeline, pipeline.verifiers["multinomial"].fuser, {"fmr=0.01": 5.0, "eer": -500.0}
+    )
+
+
+@pytest.fixture
+def photos(tmp_path, faces, save):
+    return [str(save(tmp_path / f"{name}.png", faces[place])) for place, name in enumerate("ab")]
+
+
+def test_score_is_the_fuser_s_ratio_with_the_matcher_s_similarity(gate, photos):
+    answer = gate.score(0.7, *photos)
+    own = gate.pipeline.verify(*photos)
+    odds = [np.log(each / (1 - each)) for each in own.synthetic_probability]
+    evidence = Evidence([0.7], odds[:1], odds[1:], [own.comparison])
+    expected = gate.fuser.combine(evidence)[0] + FUSERS["multinomial"].llr_offset
+    assert answer.llr == pytest.approx(expected, abs=1e-4)
+    assert gate.score(0.9, *photos).llr != answer.llr
+    assert answer.similarity == 0.7 and answer.comparison == pytest.approx(own.comparison)
+    assert answer.synthetic_probability == pytest.approx(own.synthetic_probability)
+
+
+def test_score_decides_at_the_first_threshold_or_the_named_one(gate, photos):
+    strict, loose = gate.score(0.5, *photos), gate.score(0.5, *photos, threshold="eer")
+    assert (strict.threshold, loose.threshold) == (5.0, -500.0)
+    assert strict.accepted == (strict.llr >= 5.0) and loose.accepted
+    assert loose.reason == "accepted"
+    with pytest.raises(ConfigError, match=r"'fmr=1'; choose from fmr=0\.01, eer"):
+        gate.score(0.5, *photos, threshold="fmr=1")
+
+
+def test_score_refuses_at_every_threshold_when_no_face_is_found(gate, photos, tmp_path, save):
+    blank = str(save(tmp_path / "blank.png", np.full((90, 90, 3), 127, np.uint8)))
+    answer = gate.score(9.0, photos[0], blank, threshold="eer")
+    assert answer.llr is None and not answer.accepted
+    assert answer.reason == "refused: no face found in the second photo"
+    both = gate.score(9.0, blank, blank)
+    assert both.reason == "refused: no face found in the first and the second photo"
+
+
+def test_score_raises_when_similarity_is_not_finite(gate, photos):
+    with pytest.raises(DataError, match="similarity of pair 0 is not finite"):
+        gate.score(float("nan"), *photos)
+
+
+def test_score_pairs_gives_the_same_ratios_and_nan_without_a_face(gate, photos, tmp_path, save):
+    blank = str(save(tmp_path / "blank.png", np.full((90, 90, 3), 127, np.uint8)))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"broken")
+    pairs = pd.DataFrame(
+        {
+            "path_a": photos[:1] * 3,
+            "path_b": [photos[1], blank, str(broken)],
+            "similarity": [0.7, 0.7, 0.7],
+        }
+    )
+    llrs = gate.score_pairs(pairs)
+    assert llrs[0] == pytest.approx(gate.score(0.7, *photos).llr, abs=1e-3)
+    assert np.isnan(llrs[1:]).all()
+
+
+def test_llr_raises_when_the_fuser_s_scores_are_no_ratios(pipeline):
+    gate = MatcherGate(pipeline, pipeline.verifiers["none"].fuser, {"eer": 0.0})
+    with pytest.raises(ConfigError, match="'none' are no likelihood ratios"):
+        gate.llr(Evidence([0.0], [0.0], [0.0]))
