@@ -68,7 +68,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
             f"gain {100 * gain['gain']:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
         )
     gated = figures["systems"][GATED]
-    others = "  ".join(f"{fusion} {cllr:.3f}" for fusion, cllr in figures["cllr"].items())
+    others = "  ".join(f"{each} {found['cllr']:.3f}" for each, found in figures["fusions"].items())
     print(
         f"  Cllr {gated['cllr']:.3f}  minCllr {gated['min_cllr']:.3f}  difference "
         f"{gated['cllr'] - gated['min_cllr']:.3f}  (by fusion: {others})"

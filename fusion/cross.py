@@ -1,14 +1,24 @@
 """Cross-fitting over identities: each pair's score comes from a fit without its identities."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from kryptonite.core.errors import ConfigError, DataError, MetricError
 from kryptonite.fusion.evidence import Evidence
-from kryptonite.fusion.fusers import Fuser, fit_fuser
+from kryptonite.fusion.fusers import fit_fuser
 
 _SEED = 0  # of the assignment of identities to folds
+
+
+class Scorer(Protocol):
+    """What a fit on pairs gives."""
+
+    def score(self, evidence: Evidence) -> np.ndarray:
+        """Scores pairs."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class CrossFitted:
     """
 
     block: np.ndarray
-    fusers: list[Fuser]
+    fusers: list[Scorer]
 
     def score(self, evidence: Evidence) -> np.ndarray:
         """Scores the pairs that were cross-fitted, in the same order: float32, N.
@@ -52,12 +62,24 @@ def cross_fit(
     identity_b: np.ndarray,
     folds: int = 5,
 ) -> CrossFitted:
+    """Cross-fits one of `fusers.FUSERS`; see `cross_fit_by`."""
+    return cross_fit_by(partial(fit_fuser, name), evidence, kind, identity_a, identity_b, folds)
+
+
+def cross_fit_by(
+    fit: Callable[[Evidence, np.ndarray], Scorer],
+    evidence: Evidence,
+    kind: np.ndarray,
+    identity_a: np.ndarray,
+    identity_b: np.ndarray,
+    folds: int = 5,
+) -> CrossFitted:
     """Deals identities into folds and fits one fuser per combination of folds in a pair.
 
     A pair's fuser is fitted on all pairs that share no fold with it, so no identity is in both.
 
     Args:
-        name: One of `fusers.FUSERS`.
+        fit: Fits a fuser on the evidence on pairs and their kinds.
         evidence: N pairs.
         kind: N of 'same', 'different', 'synthetic'.
         identity_a: N identities on the first image.
@@ -88,5 +110,5 @@ def cross_fit(
                 "without some kind of pair; it needs more validation identities "
                 "(data.val_fraction) or more folds (fusion.folds)"
             )
-        fusers.append(fit_fuser(name, evidence.rows(disjoint), kind[disjoint]))
+        fusers.append(fit(evidence.rows(disjoint), kind[disjoint]))
     return CrossFitted(block.ravel(), fusers)

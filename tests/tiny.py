@@ -8,9 +8,12 @@ import torch
 import yaml
 
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
+from kryptonite.core.files import write_json
+from kryptonite.fusion.calibration import Calibration
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import fit_fuser
-from kryptonite.fusion.verifier import Verifier, load_verifiers, save_verifiers
+from kryptonite.fusion.matcher import CalibratedFuser
+from kryptonite.fusion.verifier import Verifier, save_verifiers
 from kryptonite.liveness.detector import Detector
 from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
@@ -55,11 +58,11 @@ CONFIG = {
 
 def write_gate(path: Path, run: Path) -> Path:
     """A gate for such a run, fitted on drawn evidence."""
-    folder = RunDir(run)
-    name, verifiers = "multinomial", load_verifiers(folder.fusion)[1]
-    aligner = load(run, path.parent / "cache", "cpu").extractor.cache.aligner
-    origin = {"branches": describe_branches(folder, aligner), "thresholds": {"fmr=0.01": 1.0}}
-    save_verifiers(path, name, {name: verifiers[name]}, origin)
+    pipeline = load(run, path.parent / "cache", "cpu")
+    fuser = CalibratedFuser(pipeline.verifiers["multinomial"].fuser, Calibration(1.0, 0.0))
+    branches = describe_branches(RunDir(run), pipeline.extractor.cache.aligner)
+    gate = {"fuser": fuser.to_dict(), "thresholds": {"fmr=0.01": 1.0}, "branches": branches}
+    write_json(path, gate)
     return path
 
 

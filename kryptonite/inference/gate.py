@@ -12,7 +12,7 @@ from kryptonite.core.errors import ConfigError
 from kryptonite.core.images import read_rgb
 from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.evidence import Evidence
-from kryptonite.fusion.fusers import Fuser
+from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.evidence import pair_evidence
 from kryptonite.inference.pipeline import Pipeline
 
@@ -23,7 +23,8 @@ class GateScore:
 
     Args:
         llr: Natural-log likelihood ratio that both are genuine photos of one person, against
-            different people and a synthetic image, both as likely; None where a face is missing.
+            different people or a synthetic image, as mixed in the pairs of the fit; None where a
+            face is missing.
         accepted: Whether a face was found in both photos and `llr` reaches the threshold.
         reason: Why, in words.
         threshold: The threshold on `llr`.
@@ -54,13 +55,13 @@ class MatcherGate:
     Args:
         pipeline: The run; its detector and its differential detector are used, its recogniser's
             similarity is not.
-        fuser: Fitted on the matcher's similarities; its scores are likelihood ratios.
+        fuser: Fitted on the matcher's similarities.
         thresholds: Thresholds on the likelihood ratio by their names, such as `fmr=0.01`; the first
             is the default.
     """
 
     pipeline: Pipeline
-    fuser: Fuser
+    fuser: CalibratedFuser
     thresholds: Mapping[str, float]
 
     def score(
@@ -99,7 +100,7 @@ class MatcherGate:
         evidence = Evidence.of(
             {**columns, "similarity": np.array([similarity]), "acquired": np.array([not missing])}
         )
-        llr = None if missing else float(self.llr(evidence)[0])
+        llr = None if missing else float(self.fuser.score(evidence)[0])
         accepted = llr is not None and llr >= least
         first, second = (1 / (1 + np.exp(-features.log_odds.astype(np.float64)))).tolist()
         if missing:
@@ -131,21 +132,7 @@ class MatcherGate:
             DataError: A similarity is not finite.
         """
         table = gate_evidence(self.pipeline, pairs)
-        return np.where(table["acquired"], self.llr(Evidence.of(table)), np.nan)
-
-    def llr(self, evidence: Evidence) -> np.ndarray:
-        """Natural-log likelihood ratios: float64, N; 0, no evidence either way, without a face.
-
-        Args:
-            evidence: As the run measured it, but with the matcher's similarity.
-
-        Raises:
-            ConfigError: The fuser's scores are no likelihood ratios.
-        """
-        llr = self.fuser.llr(self.fuser.score(evidence))
-        if llr is None:
-            raise ConfigError(f"the scores of {self.fuser.name!r} are no likelihood ratios")
-        return llr
+        return np.where(table["acquired"], self.fuser.score(Evidence.of(table)), np.nan)
 
 
 def gate_evidence(pipeline: Pipeline, pairs: pd.DataFrame) -> pd.DataFrame:

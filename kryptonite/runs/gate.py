@@ -1,21 +1,21 @@
 """Fit a gate, a run's spoof check around somebody's own face matcher, and load it again."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from kryptonite.core.errors import DataError, MetricError
-from kryptonite.core.files import sha256_file
+from kryptonite.core.errors import MALFORMED, DataError, MetricError
+from kryptonite.core.files import sha256_file, write_json
 from kryptonite.data.calibration import read_calibration
-from kryptonite.fusion.cross import CrossFitted
+from kryptonite.fusion.cross import cross_fit_by
 from kryptonite.fusion.evidence import Evidence
-from kryptonite.fusion.fusers import FUSERS, Fuser, fit_fuser
-from kryptonite.fusion.guard import GenuinePairs, cross_fit_as, guard
-from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
+from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.gate import MatcherGate, gate_evidence
 from kryptonite.metrics.error_rates import pair_metrics
 from kryptonite.report.analysis import FMRS, SystemScores
@@ -28,10 +28,8 @@ from kryptonite.runs.run_dir import RunDir
 from kryptonite.runs.scores import PACKAGES
 
 ALONE, GATED = "alone", "gated"  # the systems of a gate's figures
-FUSIONS = ("multinomial", "llr")  # those whose scores are likelihood ratios of all three kinds
-# Of the guard: FMR of the threshold, and how many mated pairs the spoof evidence may cost there.
-GUARD_FMR, GUARD_COST = 0.01, 0.005
-_THRESHOLDS, _FIGURES = "thresholds", "figures"  # sections of a gate's file
+FUSIONS = ("multinomial", "llr")  # those that a gate chooses from
+SV_COST = 0.003  # by how much the SV-EER may exceed the matcher's own
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,12 @@ def fit_gate(
 ) -> dict[str, Any]:
     """Fits a gate on labelled pairs that a matcher has scored; writes it, and its report as HTML.
 
-    Both of `FUSIONS` are cross-fitted over identities, and the one with the lower Cllr is refitted
-    on all pairs. All figures are those of the cross-fitted scores, each of a fit without the pair's
-    people. Pairs without a face in both photos are refused: no fit sees them, and their likelihood
-    ratio counts as 0, no evidence either way.
+    All of `FUSIONS` are calibrated and cross-fitted over identities. Of those whose SV-EER is at
+    most `SV_COST` above that of the matcher alone, the one with the lowest Cllr is refitted on all
+    pairs; if there is none, the one with the lowest SV-EER. All figures are those of the
+    cross-fitted scores, each of a fit without the pair's people. Pairs without a face in both
+    photos are refused: no fit sees them, and their likelihood ratio counts as 0, no evidence either
+    way.
 
     Args:
         run: Folder of a finished run.
@@ -77,8 +77,8 @@ def fit_gate(
 
     Returns:
         The figures that the file holds: `report.scores.compute_score_findings` of the matcher
-        `alone` and `gated`, less the curves, and `fusion`, `cllr` (per fusion), `refused` and
-        `unreadable` (numbers of pairs), `provenance`.
+        `alone` and `gated`, less the curves, and `fusion`, `fusions` (`cllr` and `sv_eer` of each),
+        `refused` and `unreadable` (numbers of pairs), `provenance`.
 
     Raises:
         DataError: The run or the table is wrong, a kind of pair is missing, there are too few
@@ -95,21 +95,18 @@ def fit_gate(
     check_kinds(table.loc[table["acquired"], "kind"], str(calibration))
     evidence, kind = Evidence.of(table), table["kind"].to_numpy().astype(str)
 
-    fusers = {name: _fit(name, evidence, kind) for name in FUSIONS}
-    crossed = {
-        name: _cross_fit(fuser, table, settings.folds, str(calibration))
-        for name, fuser in fusers.items()
+    llrs = {name: _cross_fitted(name, table, settings.folds, calibration) for name in FUSIONS}
+    # A refused pair is no evidence either way, yet lies below every threshold.
+    ratios = {name: np.where(evidence.acquired, llr, 0.0) for name, llr in llrs.items()}
+    measured = {name: pair_metrics(kind, llrs[name], llr=ratios[name]) for name in FUSIONS}
+    fusions = {
+        name: {key: found[key] for key in ("cllr", "sv_eer")} for name, found in measured.items()
     }
-    scores = {name: each.score(evidence) for name, each in crossed.items()}
-    llrs = {name: FUSERS[name].llr(score) for name, score in scores.items()}
-    cllr = {name: pair_metrics(kind, scores[name], llr=llrs[name])["cllr"] for name in FUSIONS}
-    chosen = min(FUSIONS, key=cllr.__getitem__)
-    # Refused pairs lie below every threshold, whatever their likelihood ratio.
-    gated = np.where(table["acquired"], llrs[chosen], scores[chosen])
+    chosen = _choose(fusions, pair_metrics(kind, evidence.similarity)["sv_eer"])
     scored = SystemScores(
         table.assign(species=""),
-        {ALONE: table["similarity"].to_numpy(), GATED: gated},
-        {GATED: llrs[chosen]},
+        {ALONE: evidence.similarity, GATED: llrs[chosen]},
+        {GATED: ratios[chosen]},
         {},
     )
     findings = compute_score_findings(
@@ -127,21 +124,19 @@ def fit_gate(
         **{name: findings[name] for name in ("systems", "gains", "thresholds", "counts")},
         "warnings": findings["warnings"],
         "fusion": chosen,
-        "cllr": cllr,
+        "fusions": fusions,
         "refused": int((~table["acquired"]).sum()),
         "unreadable": int((~readable).sum()),
         "provenance": provenance,
     }
-    # The file's threshold is on the fusion's own scale, as in every file of fusions.
-    own = next(iter(thresholds.values())) - (FUSERS[chosen].llr_offset or 0.0)
-    save_verifiers(
+    aligner = pipeline.extractor.cache.aligner
+    write_json(
         target,
-        chosen,
-        {chosen: Verifier(fusers[chosen], own)},
         {
-            BRANCHES: describe_branches(folder, pipeline.extractor.cache.aligner),
-            _THRESHOLDS: thresholds,
-            _FIGURES: figures,
+            "fuser": CalibratedFuser.fit(chosen, evidence, kind).to_dict(),
+            "thresholds": thresholds,
+            BRANCHES: describe_branches(folder, aligner),
+            "figures": figures,
         },
     )
     write_score_page(target.with_suffix(".html"), scored, findings, provenance)
@@ -167,15 +162,19 @@ def load_gate(
     Raises:
         DataError: The file is no gate, or was fitted with another run.
     """
-    name, verifiers = load_verifiers(path)
-    origin = load_origin(path)
-    thresholds = origin.get(_THRESHOLDS)
-    if not isinstance(thresholds, dict) or BRANCHES not in origin:
-        raise DataError(f"{path}: not a gate; `kryptonite gate fit` makes one")
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        fuser = CalibratedFuser.from_dict(stored["fuser"])
+        thresholds = {name: float(value) for name, value in stored["thresholds"].items()}
+        branches = stored[BRANCHES]
+        if not thresholds:
+            raise ValueError("it has no thresholds")
+    except (*MALFORMED, DataError) as error:
+        raise DataError(f"{path}: not a gate ({error}); `kryptonite gate fit` makes one") from error
     pipeline = load(run, cache, device, engine)
-    if origin[BRANCHES] != describe_branches(RunDir(Path(run)), pipeline.extractor.cache.aligner):
+    if branches != describe_branches(RunDir(Path(run)), pipeline.extractor.cache.aligner):
         raise DataError(f"{path}: fitted with another run than {run}; fit it again with this one")
-    return MatcherGate(pipeline, verifiers[name].fuser, thresholds)
+    return MatcherGate(pipeline, fuser, thresholds)
 
 
 def _check_direction(pairs: pd.DataFrame, path: Path | str) -> None:
@@ -189,24 +188,32 @@ def _check_direction(pairs: pd.DataFrame, path: Path | str) -> None:
         )
 
 
-def _fit(name: str, evidence: Evidence, kind: np.ndarray) -> Fuser:
-    mated, non_mated = (
-        evidence.rows((kind == each) & evidence.acquired) for each in ("same", "different")
-    )
-    fuser = fit_fuser(name, evidence, kind)
-    return guard(fuser, [GenuinePairs(mated, non_mated)], GUARD_FMR, GUARD_COST)
-
-
-def _cross_fit(fuser: Fuser, table: pd.DataFrame, folds: int, source: str) -> CrossFitted:
+def _cross_fitted(name: str, table: pd.DataFrame, folds: int, source: Path | str) -> np.ndarray:
+    """Likelihood ratios, each of a fit without the pair's people; `REFUSED` without a face."""
     columns = [table[name].to_numpy() for name in ("kind", "label_a", "label_b")]
+    evidence = Evidence.of(table)
     try:
-        return cross_fit_as(fuser, Evidence.of(table), *columns, folds)
+        crossed = cross_fit_by(partial(CalibratedFuser.fit, name), evidence, *columns, folds)
     except MetricError as error:
         people = pd.unique(pd.concat([table["label_a"], table["label_b"]])).size
         raise DataError(
             f"{source}: {people} people are too few to cross-fit in {folds} folds: without those "
             "of a pair some kind of pair is missing. Add pairs of other people"
         ) from error
+    return crossed.score(evidence).astype(np.float64)
+
+
+def _choose(fusions: dict[str, dict[str, float]], alone: float) -> str:
+    """Names the fusion to keep; see `fit_gate`.
+
+    Args:
+        fusions: `cllr` and `sv_eer` of each.
+        alone: SV-EER of the matcher alone.
+    """
+    harmless = [name for name, each in fusions.items() if each["sv_eer"] <= alone + SV_COST]
+    if harmless:
+        return min(harmless, key=lambda name: fusions[name]["cllr"])
+    return min(fusions, key=lambda name: fusions[name]["sv_eer"])
 
 
 def _thresholds(points: list[dict[str, Any]], fmrs: Sequence[float]) -> dict[str, float]:

@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 
 from kryptonite.core.errors import ConfigError, DataError
+from kryptonite.fusion.calibration import Calibration
 from kryptonite.fusion.evidence import Evidence
-from kryptonite.fusion.fusers import FUSERS
+from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.gate import MatcherGate
 
 
 @pytest.fixture
 def gate(pipeline):
-    return MatcherGate(
-        pipeline, pipeline.verifiers["multinomial"].fuser, {"fmr=0.01": 5.0, "eer": -500.0}
-    )
+    fuser = CalibratedFuser(pipeline.verifiers["multinomial"].fuser, Calibration(2.0, 0.5))
+    return MatcherGate(pipeline, fuser, {"fmr=0.01": 5.0, "eer": -500.0})
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_score_is_the_fuser_s_ratio_with_the_matcher_s_similarity(gate, photos):
     own = gate.pipeline.verify(*photos)
     odds = [np.log(each / (1 - each)) for each in own.synthetic_probability]
     evidence = Evidence([0.7], odds[:1], odds[1:], [own.comparison])
-    expected = gate.fuser.combine(evidence)[0] + FUSERS["multinomial"].llr_offset
+    expected = 2 * gate.fuser.fuser.combine(evidence)[0] + 0.5
     assert answer.llr == pytest.approx(expected, abs=1e-4)
     assert gate.score(0.9, *photos).llr != answer.llr
     assert answer.similarity == 0.7 and answer.comparison == pytest.approx(own.comparison)
@@ -71,9 +71,3 @@ def test_score_pairs_gives_the_same_ratios_and_nan_without_a_face(gate, photos, 
     llrs = gate.score_pairs(pairs)
     assert llrs[0] == pytest.approx(gate.score(0.7, *photos).llr, abs=1e-3)
     assert np.isnan(llrs[1:]).all()
-
-
-def test_llr_raises_when_the_fuser_s_scores_are_no_ratios(pipeline):
-    gate = MatcherGate(pipeline, pipeline.verifiers["none"].fuser, {"eer": 0.0})
-    with pytest.raises(ConfigError, match="'none' are no likelihood ratios"):
-        gate.llr(Evidence([0.0], [0.0], [0.0]))
