@@ -190,10 +190,10 @@ def _check_direction(pairs: pd.DataFrame, path: Path | str) -> None:
 
 def _cross_fitted(name: str, table: pd.DataFrame, folds: int, source: Path | str) -> np.ndarray:
     """Likelihood ratios, each of a fit without the pair's people; `REFUSED` without a face."""
-    columns = [table[name].to_numpy() for name in ("kind", "label_a", "label_b")]
-    evidence = Evidence.of(table)
+    kind, first, second = (table[each].to_numpy() for each in ("kind", "label_a", "label_b"))
+    evidence, fit = Evidence.of(table), partial(CalibratedFuser.fit, name)
     try:
-        crossed = cross_fit_by(partial(CalibratedFuser.fit, name), evidence, *columns, folds)
+        crossed = cross_fit_by(fit, evidence, kind, first, second, folds)
     except MetricError as error:
         people = pd.unique(pd.concat([table["label_a"], table["label_b"]])).size
         raise DataError(

@@ -185,5 +185,7 @@ def test_environment_finds_every_template():
         "macros.html",
         "report.html",
         "robustness.html",
+        "scores.html",
+        "terms.html",
         "transfer.html",
     ]
