@@ -135,7 +135,7 @@ def _in_words(figures: dict[str, Any]) -> list[str]:
             for name, key in (("SV-EER", "sv_eer"), ("SPF-EER", "spf_eer"))
             for low, high in [measured["intervals"][key]]
         )
-        lines.append(f"{system:6} {rates}")
+        lines.append(f"{system:7} {rates}")
     gated = figures["systems"]["gated"]
     lines.append(
         f"fusion {figures['fusion']}: Cllr {gated['cllr']:.4f}, minCllr {gated['min_cllr']:.4f} "

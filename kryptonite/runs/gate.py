@@ -27,7 +27,7 @@ from kryptonite.runs.origin import BRANCHES, describe_branches
 from kryptonite.runs.run_dir import RunDir
 from kryptonite.runs.scores import PACKAGES
 
-ALONE, GATED = "alone", "gated"  # the systems of a gate's figures
+ALONE, GATED = "matcher", "gated"  # the systems of a gate's figures
 FUSIONS = ("multinomial", "llr")  # those that a gate chooses from
 SV_COST = 0.003  # by how much the SV-EER may exceed the matcher's own
 
@@ -76,9 +76,9 @@ def fit_gate(
         settings: How to fit.
 
     Returns:
-        The figures that the file holds: `report.scores.compute_score_findings` of the matcher
-        `alone` and `gated`, less the curves, and `fusion`, `fusions` (`cllr` and `sv_eer` of each),
-        `refused` and `unreadable` (numbers of pairs), `provenance`.
+        The figures that the file holds: `report.scores.compute_score_findings` of the `matcher`
+        alone and `gated`, less the curves; `fusion`; `fusions` (`cllr` and `sv_eer` of each);
+        `refused` and `unreadable` (numbers of pairs); `provenance`.
 
     Raises:
         DataError: The run or the table is wrong, a kind of pair is missing, there are too few

@@ -55,7 +55,7 @@ def test_fit_gate_states_cross_fitted_figures(run, calibration, settings, pipeli
     )
     assert set(figures["fusions"]) == {"multinomial", "llr"}
     alone = pair_metrics(kind, pairs["similarity"].to_numpy())
-    assert figures["systems"]["alone"]["spf_eer"] == pytest.approx(alone["spf_eer"])
+    assert figures["systems"]["matcher"]["spf_eer"] == pytest.approx(alone["spf_eer"])
     assert "spf_eer" in figures["systems"]["gated"]["intervals"]
     assert set(figures["gains"]["gated"]) >= {"sv_eer", "spf_eer"}
     assert "BSCER" in (tmp_path / "gate.html").read_text()
@@ -133,7 +133,7 @@ def test_gate_commands_fit_and_score(run, calibration, tmp_path, face_pairs, cap
     assert lines[0].startswith(
         "pairs: 8 mated, 24 non-mated, 16 synthetic, of 8 people; 7 refused "
     )
-    assert lines[1].startswith("alone  SV-EER ") and lines[2].startswith("gated  SV-EER ")
+    assert lines[1].startswith("matcher SV-EER ") and lines[2].startswith("gated   SV-EER ")
     assert "Cllr" in lines[3] and lines[5].startswith("threshold FMR 10%: ")
     assert lines[6] == "threshold FMR 0.1%: too few non-mated pairs"
     pair = face_pairs.iloc[0]
