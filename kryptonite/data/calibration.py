@@ -37,7 +37,7 @@ def read_calibration(path: Path | str, root: Path | str) -> pd.DataFrame:
         raise DataError(f"{path}: contains no pairs")
     refuse_blanks(path, table, COLUMNS)
     for name in ("label_a", "label_b"):
-        table[name] = parse_labels(table[name])
+        table[name] = parse_labels(path, table[name])
     one_person = table["label_a"] == table["label_b"]
     kind = _kinds(path, table, one_person)
     for wrong, what in (
