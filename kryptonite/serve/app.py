@@ -78,6 +78,7 @@ def create_app(pipeline: Pipeline, about: About, limits: Limits, key: str = "") 
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.add_middleware(_Outermost, metrics=metrics)
