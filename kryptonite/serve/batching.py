@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from kryptonite.serve.errors import ServiceError
@@ -79,6 +79,9 @@ class Batcher(Generic[Item, Result]):
     def submit(self, item: Item) -> "Future[Result]":
         """Queues an item; cancelling what this returns takes it back unless its batch has begun.
 
+        What was taken back is let go of at once: a long batch must not hoard uploads that nobody
+        waits for.
+
         Raises:
             ServiceError: The service ends (`stopping`).
         """
@@ -88,6 +91,13 @@ class Batcher(Generic[Item, Result]):
                 raise ServiceError("stopping")
             self._waiting.append((item, future))
             self._changed.notify()
+
+        def take_back(_: object) -> None:
+            if future.cancelled():
+                with self._changed, suppress(ValueError):
+                    self._waiting.remove((item, future))
+
+        future.add_done_callback(take_back)
         return future
 
     def _work(self) -> None:

@@ -1,5 +1,6 @@
 """What the service takes at most."""
 
+import math
 from dataclasses import dataclass
 
 from kryptonite.core.errors import ConfigError
@@ -20,7 +21,7 @@ class Limits:
         answer_seconds: Time from the whole body to the answer.
 
     Raises:
-        ConfigError: A limit is not above 0.
+        ConfigError: A limit is not above 0, or infinite.
     """
 
     photo_megabytes: float = 10.0
@@ -32,8 +33,8 @@ class Limits:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ConfigError(f"{name} must be above 0, got {value}")
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be above 0 and finite, got {value}")
 
     @property
     def photo_bytes(self) -> int:

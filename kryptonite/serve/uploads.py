@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,11 @@ from kryptonite.serve.errors import ServiceError
 from kryptonite.serve.limits import Limits
 from kryptonite.serve.work import too_many_pixels
 
-_OPTION_BYTES = 1000  # of an option's value in a form
+_OPTION_BYTES = 2**10  # of an option's value in a form
+_JSON_COMMAS = 100  # no request needs as many; millions of values would stop everything for seconds
+
+# The parser of forms logs bytes of what it cannot read.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     """Yields a body up to the limit, then refuses it.
 
     A client that still sends when the answer comes may never read it, so a body of up to twice the
-    limit is read to its end, though not kept.
+    limit is read to its end, though not kept; likewise one that is refused before its end.
     """
     too_large = ServiceError("body_too_large", f"The body exceeds {limit} bytes.")
     announced = request.headers.get("Content-Length", "")
@@ -136,14 +141,18 @@ async def _from_form(
     )
     try:
         items = (await parser.parse()).multi_items()
-    except MultiPartException as error:
-        # Its messages are all there is to tell them apart.
-        code = "too_many_parts" if error.message.startswith("Too many") else "malformed_body"
-        raise ServiceError(code, error.message) from error
+    # UnicodeError: the client named an encoding that decodes nothing.
+    except (MultiPartException, UnicodeError) as error:
+        async for _ in body:  # see `_limited`
+            pass
+        # The parser's messages are all there is to tell them apart.
+        message = error.message if isinstance(error, MultiPartException) else ""
+        code = "too_many_parts" if message.startswith("Too many") else "malformed_body"
+        raise ServiceError(code, message) from error
     fields: dict[str, Any] = {}
     for name, value in items:
         if name in fields:
-            raise ServiceError("repeated_field", f"{_shown(name)}: given twice.")
+            raise _repeated(name)
         fields[name] = value
         if isinstance(value, UploadFile):
             fields[name] = value.file.read()  # from memory
@@ -152,8 +161,10 @@ async def _from_form(
 
 
 def _from_json(content: bytes, form: Form) -> dict[str, Any]:
+    if content.count(b",") > _JSON_COMMAS:
+        raise ServiceError("too_many_parts")
     try:
-        fields = json.loads(content)
+        fields = json.loads(content, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ServiceError("malformed_body", "The body is not JSON.") from error
     if not isinstance(fields, dict):
@@ -165,6 +176,19 @@ def _from_json(content: bytes, form: Form) -> dict[str, Any]:
             except (ValueError, binascii.Error) as error:
                 raise ServiceError("invalid_value", f"{name}: is not base64.") from error
     return fields
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise _repeated(name)
+        fields[name] = value
+    return fields
+
+
+def _repeated(name: str) -> ServiceError:
+    return ServiceError("repeated_field", f"{_shown(name)}: given twice.")
 
 
 def _checked(fields: dict[str, Any], form: Form, limits: Limits) -> Upload:

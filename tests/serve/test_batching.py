@@ -83,11 +83,12 @@ def test_batcher_computes_items_alone_when_their_batch_fails(caplog):
     batcher.stop()
 
 
-def test_batcher_skips_what_was_cancelled_while_it_waited(bench, batcher):
+def test_batcher_lets_go_of_what_was_cancelled_while_it_waited(bench, batcher):
     batcher.submit(0)
     assert bench.begun.wait(30)
     gone, kept = batcher.submit(1), batcher.submit(2)
     assert gone.cancel()
+    assert batcher.waiting == 1
     bench.release.set()
     assert kept.result(30) == 4 and bench.batches == [[0], [2]]
 

@@ -80,6 +80,7 @@ TEXT = b"This is a text, though it is called a photo."
         (raw(b"{"), "malformed_body", ""),
         (raw(b"[" * 90_000), "malformed_body", ""),
         (raw(b"\xff"), "malformed_body", ""),
+        (raw(CUT_SHORT, MULTIPART + "; charset=undefined"), "malformed_body", ""),
         ({"json": [PAIR]}, "malformed_body", "object"),
         (raw(b"--c\r\nbroken", MULTIPART), "malformed_body", ""),
         (raw(CUT_SHORT, "multipart/form-data"), "malformed_body", "boundary"),
@@ -103,9 +104,11 @@ TEXT = b"This is a text, though it is called a photo."
         ({"json": {**PAIR, "crops": "yes"}}, "invalid_value", "crops"),
         ({"json": {**PAIR, "crops": []}}, "invalid_value", "crops"),
         ({"json": {**PAIR, "threshold": 0.5}}, "invalid_value", "threshold"),
+        ({"json": {**PAIR, "crops": [0] * 1000}}, "too_many_parts", "values"),
+        (raw(b'{"crops": true, "crops": false}'), "repeated_field", "'crops'"),
         (with_(threshold=b"stored"), "too_many_parts", ""),
         ({"json": {**PAIR, "threshold": "fmr=0.5"}}, "unknown_threshold", "stored, fmr=0.1"),
-        ({"files": FILES, "data": {"threshold": "x" * 2000}}, "malformed_body", "maximum size"),
+        ({"files": FILES, "data": {"threshold": "x" * 2000}}, "malformed_body", "size of 1KB"),
         (with_(photo_b=b""), "unreadable_image", "empty"),
         (with_(photo_b=TEXT), "unreadable_image", "text file"),
         ({"json": {**PAIR, "photo_b": b64(TEXT)}}, "unreadable_image", "photo_b"),
@@ -172,18 +175,27 @@ def test_verify_stops_reading_when_a_body_is_endless(make_app, start):
     assert answer.headers["Connection"] == "close"
 
 
-def test_verify_reads_a_body_to_its_end_when_it_is_little_too_large(make_app):
+@pytest.mark.parametrize(
+    ("start", "headers", "code"),
+    [
+        (b"", {"Content-Type": "application/json"}, "body_too_large"),
+        (3 * part("photo_a", GREY), BOUNDARY, "too_many_parts"),
+        (b"no boundary", BOUNDARY, "malformed_body"),
+    ],
+)
+def test_verify_reads_a_body_to_its_end_when_it_is_refused(make_app, start, headers, code):
     """Its client gets to read the answer."""
     ended = False
 
     async def body():
         nonlocal ended
-        for _ in range(7):
+        yield start
+        for _ in range(7 if code == "body_too_large" else 2):
             yield b" " * 70_000
         ended = True
 
-    answer = upload(make_app(limits=LIMITS), body, {"Content-Type": "application/json"})
-    assert answer.json()["code"] == "body_too_large" and ended
+    answer = upload(make_app(limits=LIMITS), body, headers)
+    assert answer.json()["code"] == code and ended
 
 
 def test_verify_gives_up_when_a_body_does_not_arrive(make_app):
@@ -208,8 +220,8 @@ def test_verify_announced_too_large_is_refused_unread(make_app):
 
 
 @pytest.mark.parametrize("name", list(vars(Limits())))
-def test_limits_refuse_what_is_not_above_zero(name):
-    for value in (0, -1, float("nan")):
+def test_limits_refuse_what_is_not_above_zero_and_finite(name):
+    for value in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match=name):
             Limits(**{name: value})
 
