@@ -24,6 +24,9 @@ from kryptonite.core.memory import Budget
 MAX_MEGAPIXELS = 100  # a decoded photo of this size takes 300 MB
 MAX_SIDE = 100_000  # pixels
 MAX_FILE_MEGABYTES = 512
+# Scans of a JPEG; cameras and editors write a dozen. Each is a pass over the whole image, however
+# few bytes it has, so a small file could keep a processor busy for hours.
+MAX_SCANS = 100
 GROUND = 128  # grey level behind transparent pixels
 
 # Pillow also opens vector formats and hands some to other programs (Ghostscript). These are all
@@ -84,6 +87,10 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         ImageTooLargeError: The image is too large.
         ImageReadError: The bytes are not a complete image.
     """
+    if jpeg.count_scans(content) > MAX_SCANS:
+        raise ImageReadError(
+            f"{shown(name)}: cannot be decoded as an image (a JPEG of more than {MAX_SCANS} scans)"
+        )
     try:
         if jpeg.is_open_ended(content):
             raise ValueError("the file ends within the image")

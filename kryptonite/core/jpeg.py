@@ -1,10 +1,11 @@
-"""Take the metadata out of a JPEG file, and end one whose end marker is missing.
+"""Take the metadata out of a JPEG file, end one whose end marker is missing, and count its scans.
 
 Markers and scans are those of ITU-T T.81.
 """
 
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _SOF_SEQUENTIAL, _SOF_PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
@@ -70,37 +71,20 @@ def without_metadata(content: bytes) -> list[bytes]:
     """
     if not content.startswith(_START):
         raise ValueError("not a JPEG file")
-    parts, position = [_START[:2]], 2
+    parts = [_START[:2]]
     frame, interval, end, whole = None, 0, 0, True
-    while (position := content.find(b"\xff", position)) >= 0:
-        while content[position : position + 1] == b"\xff":
-            position += 1
-        if position == len(content):
-            break
-        marker = content[position]
-        position += 1
+    for marker, body, data in _segments(content):
         if marker == _EOI:
             return [b"".join([*parts, _END])]
-        if marker in _ALONE:
-            continue
-        length = int.from_bytes(content[position : position + 2], "big")
-        body = content[position + 2 : position + length]
-        if length < 2 or len(body) < length - 2:
-            break
-        segment = bytes([0xFF, marker]) + content[position : position + length]
-        position += length
         if marker in _METADATA or (marker == _APP0 and len(body) < 14):
             continue
-        parts.append(segment)
+        parts.append(bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body)
         if marker in _SOF_SEQUENTIAL or marker in _SOF_PROGRESSIVE:
             frame = _read_frame(marker, body)
         elif marker == _DRI:
             interval = int.from_bytes(body[:2], "big")
         elif marker == _SOS:
-            found = _NEXT_MARKER.search(content, position)
-            data = content[position : found.start() if found else len(content)]
             parts.append(data)
-            position += len(data)
             end = len(parts)
             if frame is not None:
                 whole &= _read_scan(frame, interval, body, data)
@@ -109,6 +93,43 @@ def without_metadata(content: bytes) -> list[bytes]:
     # Half an end marker, and the zeros of a file that was extended but not filled.
     parts = [*parts[: end - 1], parts[end - 1].rstrip(b"\xff\x00")]
     return [b"".join([*parts, tail, _END]) for tail in _TAILS]
+
+
+def count_scans(content: bytes) -> int:
+    """Number of scans that the image of a JPEG file is coded in; 0 for other files."""
+    if not content.startswith(_START):
+        return 0
+    return sum(marker == _SOS for marker, _, _ in _segments(content))
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yields each segment's marker and body, and a scan's data, to the end marker or what is there.
+
+    The end marker comes too, with an empty body.
+    """
+    position = 2
+    while (position := content.find(b"\xff", position)) >= 0:
+        while content[position : position + 1] == b"\xff":
+            position += 1
+        if position == len(content):
+            return
+        marker = content[position]
+        position += 1
+        if marker == _EOI:
+            yield marker, b"", b""
+            return
+        if marker in _ALONE:
+            continue
+        length = int.from_bytes(content[position : position + 2], "big")
+        body = content[position + 2 : position + length]
+        if length < 2 or len(body) < length - 2:
+            return
+        position += length
+        found = _NEXT_MARKER.search(content, position) if marker == _SOS else None
+        after = found.start() if found else len(content)
+        data = content[position:after] if marker == _SOS else b""
+        position += len(data)
+        yield marker, body, data
 
 
 def _read_frame(marker: int, body: bytes) -> _Frame:

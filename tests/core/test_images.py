@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
-from kryptonite.core import images, png
+from kryptonite.core import images, jpeg, png
 from kryptonite.core.errors import ImageReadError
 from kryptonite.core.images import GROUND, count_pixels, decode_rgb, read_rgb, to_grey8
 
@@ -394,6 +394,22 @@ def test_decode_rgb_refuses_large_images_before_decoding_them():
     with pytest.raises(ImageReadError, match=r"limit of 100000 pixels a side"):
         decode_rgb(encode(Image.new("1", (100_001, 1))), "x")
     assert count_pixels(gif) == count_pixels(bomb) == count_pixels(b"") == 0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_decode_rgb_refuses_jpeg_of_endless_scans(photo, ended):
+    """A thousand scans of a few bytes each would take a thousand passes over the image."""
+    # Its comment and the bytes after its end look like scans, and are none.
+    options = {"progressive": True, "comment": b"\xff\xda" * 500}
+    content = encode(Image.fromarray(photo[0]), "JPEG", **options)
+    head, last = content[:-2], content[content.rindex(b"\xff\xda") : -2]
+    scans = jpeg.count_scans(content)
+    end = b"\xff\xd9" + 500 * b"\xff\xda" if ended else b""
+    allowed = head + last * (images.MAX_SCANS - scans) + b"\xff\xd9" + end
+    assert decode_rgb(allowed, "x").shape == (60, 90, 3)
+    with pytest.raises(ImageReadError, match="slow: .* more than 100 scans"):
+        decode_rgb(head + last * (images.MAX_SCANS - scans + 1) + end, "slow")
+    assert 2 < scans < 20 and jpeg.count_scans(b"GIF8") == 0
 
 
 def test_count_pixels_reads_the_header(photo):
