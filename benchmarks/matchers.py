@@ -71,7 +71,9 @@ def load_sface() -> Embed:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # it tells of every weight that is no longer used
     network = onnxruntime.InferenceSession(
-        _dequantised(onnx.load(file)).SerializeToString(), options, ["CPUExecutionProvider"]
+        _dequantised(onnx.load(file, load_external_data=False)).SerializeToString(),
+        options,
+        ["CPUExecutionProvider"],
     )
 
     def embed(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
