@@ -1,6 +1,5 @@
 """Fit a gate, a run's spoof check around somebody's own face matcher, and load it again."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kryptonite.core.errors import MALFORMED, DataError, MetricError
-from kryptonite.core.files import sha256_file, write_json
+from kryptonite.core.files import read_json, sha256_file, write_json
 from kryptonite.data.calibration import read_calibration
 from kryptonite.fusion.cross import cross_fit_by
 from kryptonite.fusion.evidence import Evidence
@@ -163,7 +162,7 @@ def load_gate(
         DataError: The file is no gate, or was fitted with another run.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = read_json(path)
         fuser = CalibratedFuser.from_dict(stored["fuser"])
         thresholds = {name: float(value) for name, value in stored["thresholds"].items()}
         branches = stored[BRANCHES]
