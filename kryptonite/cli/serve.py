@@ -47,6 +47,8 @@ def main(arguments: list[str], program: str) -> int:
         raise ConfigError(
             f"the service needs {', '.join(missing)}: pip install 'kryptonite[serve]'"
         )
+    if not 0 <= options.port < 2**16:
+        raise ConfigError(f"port {options.port}: must be from 0 to {2**16 - 1}")
     key = read_key(options.api_key_file)
     limits = Limits(**{name: getattr(options, name) for name in _LIMITS})
 

@@ -1,5 +1,6 @@
 """Runs the service on a socket until it is told to stop."""
 
+import logging
 import socket
 
 import uvicorn
@@ -32,6 +33,8 @@ def run_server(app: FastAPI, listener: socket.socket, grace: float) -> None:
         listener: An open socket.
         grace: Seconds that requests may take once the service is told to stop.
     """
+    # The parser of forms logs bytes of what it cannot read.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     # Uvicorn's log of requests would hold addresses of clients.
     config = uvicorn.Config(
         app,

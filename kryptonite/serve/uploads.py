@@ -3,7 +3,6 @@
 import base64
 import binascii
 import json
-import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,6 @@ from kryptonite.serve.work import too_many_pixels
 
 _OPTION_BYTES = 2**10  # of an option's value in a form
 _JSON_COMMAS = 100  # no request needs as many; millions of values would stop everything for seconds
-
-# The parser of forms logs bytes of what it cannot read.
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)

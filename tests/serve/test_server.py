@@ -17,6 +17,7 @@ from kryptonite.cli.main import main
 from kryptonite.serve.server import listen
 
 ROOT = Path(__file__).parents[2]
+FORM = "multipart/form-data; boundary=b"
 
 
 @pytest.fixture
@@ -63,13 +64,16 @@ def test_serve_answers_the_request_it_has_when_it_is_stopped(start, photos, tmp_
     body = form(*photos[:2])
     connection = http.client.HTTPConnection(host, port, timeout=60)
     connection.putrequest("POST", "/v1/verify")
-    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+    connection.putheader("Content-Type", FORM)
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders()
     connection.send(body[:1000])
     other = http.client.HTTPConnection(host, port, timeout=60)
     other.request("GET", "/v1/health")  # the first request is in the house by now
     assert other.getresponse().status == 200
+    other.close()
+    other.request("POST", "/v1/verify", b"private", {"Content-Type": FORM})
+    assert other.getresponse().status == 400  # of which the log below says nothing
     process.send_signal(number)
     while True:  # until it takes no more
         try:
@@ -82,7 +86,8 @@ def test_serve_answers_the_request_it_has_when_it_is_stopped(start, photos, tmp_
     answer = connection.getresponse()
     assert answer.status == 200 and b'"accepted":' in answer.read()
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (0, "", "")
+    assert (process.returncode, out) == (0, "")
+    assert re.fullmatch(r"finding faces, recognition, liveness: torch on cpu \(.+\)\n", err)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,6 +121,8 @@ def test_serve_names_the_address_when_it_is_taken(served_run, capsys):
     ("option", "value", "says"),
     [
         ("--megapixels", "0", "megapixels must be above 0"),
+        ("--answer_seconds", "inf", "answer_seconds must be above 0 and finite"),
+        ("--port", "65536", "port 65536: must be from 0 to 65535"),
         ("--api_key_file", "empty", "holds no API key"),
         ("--api_key_file", "gone", "gone: No such file"),
     ],
