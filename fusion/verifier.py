@@ -1,5 +1,6 @@
 """Fitted fusers with their thresholds, and the JSON file that stores them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,8 +85,8 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
         verifiers = {
             name: Verifier(
                 FUSERS[name](**fuser["parameters"]),
-                float(fuser["threshold"]),
-                {rate: float(value) for rate, value in fuser.get("at_fmr", {}).items()},
+                _finite(fuser["threshold"]),
+                {rate: _finite(value) for rate, value in fuser.get("at_fmr", {}).items()},
             )
             for name, fuser in stored["fusers"].items()
         }
@@ -94,6 +95,13 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
         return stored["chosen"], verifiers
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a fusion file ({error})") from error
+
+
+def _finite(threshold: Any) -> float:
+    # No score reaches NaN: every pair would be refused without a word.
+    if not math.isfinite(value := float(threshold)):
+        raise ValueError(f"a threshold is {value}")
+    return value
 
 
 def load_origin(path: Path | str) -> dict[str, Any]:

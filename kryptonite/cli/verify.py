@@ -20,7 +20,10 @@ _FACES = {
 }
 # What `photos` holds too, under the names it has always had.
 _OF_BOTH = ("synthetic_probability", "boxes", "status")
-EXAMPLES = ("a.jpg b.jpg --run runs/demo", "a.jpg b.jpg --run runs/demo --json")
+EXAMPLES = (
+    "a.jpg b.jpg --run runs/demo",
+    "a.jpg b.jpg --run runs/demo --threshold fmr=0.01 --json",
+)
 
 
 def main(arguments: list[str], program: str) -> int:
@@ -31,13 +34,18 @@ def main(arguments: list[str], program: str) -> int:
     add_run(parser)
     add_device(parser)
     add_engine(parser)
+    parser.add_argument(
+        "--threshold",
+        default="stored",
+        help="name of the threshold: stored, or one that the run offers, such as fmr=0.01",
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     options = parser.parse_args(arguments)
 
     from kryptonite.runs.load import load
 
     pipeline = load(options.run, device=options.device, engine=options.engine)
-    answer = pipeline.verify(options.image_a, options.image_b)
+    answer = pipeline.verify(options.image_a, options.image_b, options.threshold)
     if options.json:
         sides = {name: getattr(answer, name) for name in _OF_BOTH}
         print(json.dumps({**answer.as_dict(), **sides}))

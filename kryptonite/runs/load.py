@@ -1,6 +1,7 @@
 """From a run's folder, or a published one, to the trained system."""
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def from_pretrained(
         WeightsError: The repository cannot be had, or weights do not fit.
     """
     folder = Path(source)
-    if folder.is_dir():
+    if os.path.isdir(source):  # unlike Path's, it takes a name of any length
         if revision is not None:
             raise ConfigError(f"{source}: a folder has no revisions; leave revision out")
     elif isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):

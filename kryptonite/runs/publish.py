@@ -5,10 +5,11 @@ checkpoints, exports, and every path of the machine that trained the run.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import kryptonite
@@ -25,6 +26,8 @@ MANIFEST, CARD = "kryptonite.json", "README.md"
 FORMAT = 1  # of the folder; raised when an older version would misread it
 SUFFIXES = (".json", ".safetensors")
 PATTERNS = [f"*{suffix}" for suffix in SUFFIXES]  # of the files worth downloading
+# Names that a list may hold: in the folder, not hidden, and such as every file system takes.
+_LISTED = re.compile(r"(\w[\w.-]{0,99}/){0,3}\w[\w.-]{0,99}\.(json|safetensors)", re.ASCII)
 _WITHHELD = "(not published)"
 _MODEL = (model.WEIGHTS_FILE, model.DESCRIPTION_FILE)
 
@@ -51,7 +54,7 @@ def publish(run: RunDir, aligner: Aligner, folder: Path | str, license_id: str =
         raise ConfigError(f"{run.path}: is a published run already; copy the folder")
     check_branches(run, aligner)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".publish-") as scratch:
         made = Path(scratch) / folder.name
         _write(run, aligner, RunDir(made), folder.name, license_id)
         os.replace(made, folder)
@@ -119,9 +122,10 @@ def check_published(folder: Path) -> None:
             f"{kryptonite.__version__} reads format {FORMAT}"
         )
     for name, expected in hashes.items():
-        place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts or place.suffix not in SUFFIXES:
-            raise DataError(f"{manifest}: {name!r} is no safetensors or JSON file of the folder")
+        if not _LISTED.fullmatch(name):
+            raise DataError(
+                f"{manifest}: {name[:100]!r} is no safetensors or JSON file of the folder"
+            )
         if not (folder / name).is_file():
             raise DataError(f"{folder / name}: missing; the folder was copied in part")
         if sha256_file(folder / name) != expected:

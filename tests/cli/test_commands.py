@@ -76,6 +76,21 @@ def test_verify_prints_reason_scores_and_both_photos(system, photos, pipeline, c
     assert lines[4].endswith(" seconds") and len(lines) == 5
 
 
+def test_verify_decides_at_the_threshold_of_the_name(run, system, photos, capsys):
+    stored = json.loads((run / "fusion.json").read_text())
+    for fuser in stored["fusers"].values():
+        fuser["at_fmr"] = {"fmr=0.1": -500, "fmr=0.01": 500}
+    (run / "fusion.json").write_text(json.dumps(stored))
+    command = ["verify", *photos, *system, "--json", "--threshold"]
+    for name, value in (("fmr=0.1", -500), ("fmr=0.01", 500)):
+        assert main([*command, name]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["threshold_name"], answer["threshold"]) == (name, value)
+        assert answer["accepted"] is (value < 0)
+    assert main([*command, "fmr=0.5"]) == 2
+    assert "unknown threshold 'fmr=0.5'; this run has stored, fmr=0.1" in capsys.readouterr().err
+
+
 def test_verify_returns_0_when_pair_is_refused(system, photos, tmp_path, save, capsys):
     blank = str(save(tmp_path / "blank.png", np.full((90, 90, 3), 127, np.uint8)))
     assert main(["verify", photos[0], blank, *system]) == 0

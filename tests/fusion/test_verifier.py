@@ -51,6 +51,7 @@ def test_load_verifiers_offers_the_stored_threshold_alone_when_file_is_older(tmp
         json.dumps({"chosen": "llr", "fusers": {}}),
         json.dumps({"chosen": "none", "fusers": {"magic": {"parameters": {}, "threshold": 0}}}),
         json.dumps({"chosen": "none", "fusers": {"none": {"parameters": {"x": 1}}}}),
+        '{"chosen": "none", "fusers": {"none": {"parameters": {}, "threshold": NaN}}}',
         json.dumps(
             {
                 "chosen": "none",

@@ -203,7 +203,19 @@ def test_from_pretrained_never_reads_pickles_that_lie_in_the_folder(published, t
     assert not (tmp_path / "run-me").exists() and not (tmp_path / "it").exists()
 
 
-@pytest.mark.parametrize("name", ["recognition/model.pt", "../fusion.json", "/etc/fusion.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recognition/model.pt",
+        "../fusion.json",
+        "recognition/../../fusion.json",
+        "/etc/fusion.json",
+        ".hidden.json",
+        "fusion.json\n",
+        "\ud800.json",
+        "long" * 99 + ".json",
+    ],
+)
 def test_from_pretrained_refuses_list_that_names_other_files(name, published):
     listed = json.loads((published / "kryptonite.json").read_text())
     listed["files"][name] = "0" * 64
@@ -288,7 +300,9 @@ def test_from_pretrained_asks_hub_for_safetensors_and_json_only(hub, monkeypatch
     assert asked == {"revision": COMMIT, "allow_patterns": ["*.json", "*.safetensors"]}
 
 
-@pytest.mark.parametrize("source", ["nowhere", "a/b/c", "../owner/tiny", "/no/such/folder", ""])
+@pytest.mark.parametrize(
+    "source", ["nowhere", "a/b/c", "../owner/tiny", "/no/such/folder", "", "long" * 2000]
+)
 def test_from_pretrained_says_so_when_source_is_neither_folder_nor_repository(
     source, tmp_path, monkeypatch
 ):
