@@ -87,7 +87,7 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         ImageTooLargeError: The image is too large.
         ImageReadError: The bytes are not a complete image.
     """
-    if jpeg.count_scans(content) > MAX_SCANS:
+    if jpeg.count_scans(content, MAX_SCANS + 1) > MAX_SCANS:
         raise ImageReadError(
             f"{shown(name)}: cannot be decoded as an image (a JPEG of more than {MAX_SCANS} scans)"
         )

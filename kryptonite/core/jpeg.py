@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 _SOF_SEQUENTIAL, _SOF_PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
 _EOI, _SOS, _DRI, _APP0, _COM = 0xD9, 0xDA, 0xDD, 0xE0, 0xFE
@@ -95,11 +96,17 @@ def without_metadata(content: bytes) -> list[bytes]:
     return [b"".join([*parts, tail, _END]) for tail in _TAILS]
 
 
-def count_scans(content: bytes) -> int:
-    """Number of scans that the image of a JPEG file is coded in; 0 for other files."""
+def count_scans(content: bytes, most: int) -> int:
+    """Number of scans that the image of a JPEG file is coded in; 0 for other files.
+
+    Args:
+        content: The file's bytes.
+        most: Where to stop counting.
+    """
     if not content.startswith(_START):
         return 0
-    return sum(marker == _SOS for marker, _, _ in _segments(content))
+    scans = (marker for marker, _, _ in _segments(content) if marker == _SOS)
+    return len(list(islice(scans, most)))
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes, bytes]]:

@@ -43,7 +43,7 @@ def code_of_refusal(fuser: Fuser, evidence: Evidence) -> str:
     and a forgery. A forgery is laid to the single photos unless the similarity and the differential
     detector together speak more clearly against the pair than the detector. Of the photos, the one
     with the higher log-odds of 'synthetic' looks generated; both do if both are more probably
-    synthetic than not.
+    synthetic than not, or if none has the higher, as with one photo given twice.
 
     Args:
         fuser: Has refused the pair.

@@ -22,7 +22,7 @@ from kryptonite.runs.hub_card import hub_card
 from kryptonite.runs.origin import BRANCHES, check_branches, describe_branches
 from kryptonite.runs.run_dir import RunDir
 
-MANIFEST, CARD = "kryptonite.json", "README.md"
+MANIFEST = "kryptonite.json"
 FORMAT = 1  # of the folder; raised when an older version would misread it
 SUFFIXES = (".json", ".safetensors")
 PATTERNS = [f"*{suffix}" for suffix in SUFFIXES]  # of the files worth downloading
@@ -86,7 +86,7 @@ def _write(run: RunDir, aligner: Aligner, made: RunDir, name: str, license_id: s
             f"{run.model_card.name} ({error!r}); `python train.py` with the run's settings writes "
             "both again"
         ) from error
-    write_text(made.path / CARD, card)
+    write_text(made.model_card, card)
     write_json(
         made.path / MANIFEST,
         {

@@ -78,8 +78,8 @@ class RunDir:
 
     @property
     def model_card(self) -> Path:
-        """The run described in Markdown."""
-        return self.path / "model_card.md"
+        """The run described in Markdown; README.md in a published folder, as the hub asks."""
+        return self.path / ("README.md" if self.published_config.exists() else "model_card.md")
 
     @property
     def submission(self) -> Path:

@@ -403,13 +403,13 @@ def test_decode_rgb_refuses_jpeg_of_endless_scans(photo, ended):
     options = {"progressive": True, "comment": b"\xff\xda" * 500}
     content = encode(Image.fromarray(photo[0]), "JPEG", **options)
     head, last = content[:-2], content[content.rindex(b"\xff\xda") : -2]
-    scans = jpeg.count_scans(content)
+    scans = jpeg.count_scans(content, 50)
     end = b"\xff\xd9" + 500 * b"\xff\xda" if ended else b""
     allowed = head + last * (images.MAX_SCANS - scans) + b"\xff\xd9" + end
     assert decode_rgb(allowed, "x").shape == (60, 90, 3)
     with pytest.raises(ImageReadError, match="slow: .* more than 100 scans"):
         decode_rgb(head + last * (images.MAX_SCANS - scans + 1) + end, "slow")
-    assert 2 < scans < 20 and jpeg.count_scans(b"GIF8") == 0
+    assert 2 < scans < 20 and jpeg.count_scans(b"GIF8", 50) == 0
 
 
 def test_count_pixels_reads_the_header(photo):

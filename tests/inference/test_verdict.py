@@ -42,6 +42,7 @@ def test_code_of_missing_names_the_photos_without_a_face(missing, code):
         (evidence(log_odds_a=4.0, log_odds_b=0.5), "both_photos_look_generated"),
         # Neither is above the point, but the higher one is why.
         (evidence(log_odds_a=-0.5), "photo_a_looks_generated"),
+        (evidence(log_odds_a=-0.5, log_odds_b=-0.5), "both_photos_look_generated"),
         (evidence(comparison=-4.0), "photos_disagree"),
         (evidence(log_odds_b=1.0, comparison=-4.0), "photos_disagree"),
         (evidence(log_odds_b=4.0, comparison=-1.0), "photo_b_looks_generated"),

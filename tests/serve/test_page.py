@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[2] / "kryptonite/serve/page"
 STRINGS = json.loads((PAGE / "strings.json").read_text(encoding="utf-8"))
 LANGUAGES = {"en": "en-US", "ru": "ru-RU"}
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-LIMITS = Limits(photo_megabytes=1)
+LIMITS = Limits(photo_megabytes=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +330,8 @@ def test_page_says_every_error_in_words_and_keeps_the_photos(visit, photos, answ
         page.refuse_with(status, code)
         page.tab.click("#submit")
         said = STRINGS[language][f"error.{code}"]
-        said = said.replace("{megabytes}", "1").replace("{megapixels}", "30")
+        megabytes = {"en": "0.5", "ru": "0,5"}[language]
+        said = said.replace("{megabytes}", megabytes).replace("{megapixels}", "30")
         expect(page.tab.locator("#error")).to_have_text(said)
         assert page.tab.locator(".frame img:visible").count() == 2
         assert photos[0].name in page.see("#file-a") and photos[1].name in page.see("#file-b")
@@ -397,7 +398,7 @@ def test_page_refuses_a_file_above_the_limit_without_sending_it(visit, photos, t
     page.choose(photos[0], large)
     page.tab.click("#submit")
     expect(page.tab.locator("#error")).to_have_text(
-        "Second photo: The photo is too large. This server takes at most 1 MB and 30 megapixels."
+        "Second photo: The photo is too large. This server takes at most 0.5 MB and 30 megapixels."
     )
     assert not [url for url in page.requests if url.endswith("/v1/verify")]
 

@@ -71,6 +71,10 @@ function number(value, digits) {
   return new Intl.NumberFormat(state.language, options).format(shown).replace("-", "−");
 }
 
+function plain(value) {
+  return new Intl.NumberFormat(state.language, { maximumFractionDigits: 2 }).format(value);
+}
+
 function signed(value) {
   const shown = number(value, 2);
   return value >= 0.005 ? `+${shown}` : shown;
@@ -362,8 +366,8 @@ function errorText({ code, message }) {
   if (!has(`error.${code}`)) return text("error.unknown", { message });
   const limits = state.info?.limits;
   const told = text(`error.${code}`, {
-    megabytes: limits ? number(limits.bytes_per_photo / 1e6, 0) : "?",
-    megapixels: limits ? number(limits.pixels_per_photo / 1e6, 0) : "?",
+    megabytes: limits ? plain(limits.bytes_per_photo / 1e6) : "?",
+    megapixels: limits ? plain(limits.pixels_per_photo / 1e6) : "?",
   });
   const field = /^photo_[ab]/.exec(message)?.[0]; // the service's sentences begin with the field
   return field ? text(`error.of_${field}`, { text: told }) : told;
