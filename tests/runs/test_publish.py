@@ -18,6 +18,7 @@ from kryptonite.runs.checks import check_config
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.hub_card import hub_card
 from kryptonite.runs.load import from_pretrained, load
+from kryptonite.runs.run_dir import RunDir
 
 ENDS = ("json", "safetensors")
 RATES = ("eer_challenge", "sv_eer", "spf_eer", "sasv_eer")
@@ -120,6 +121,7 @@ def test_save_pretrained_refuses_run_that_is_published_already(published, tmp_pa
 
 
 def test_card_gives_the_hub_licence_library_and_figures_with_intervals(published):
+    assert RunDir(published).model_card == published / "README.md"  # the service shows it
     data = ModelCard.load(published / "README.md").data
     assert (data.license, data.license_name) == ("other", "terms-of-the-weights")
     assert data.library_name == "kryptonite" and "face-verification" in data.tags
