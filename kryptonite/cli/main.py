@@ -93,9 +93,22 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
         return _interrupted(program, interrupt)
     except SystemExit as stop:
         # Lightning turns an interrupt during training into sys.exit(1).
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            return _interrupted(program, stop.__context__)
+        if (interrupt := _interrupt_behind(stop)) is not None:
+            return _interrupted(program, interrupt)
         raise
+    except RuntimeError as error:
+        # Its clean-up fails if the interrupt comes before the first batch is read.
+        if (interrupt := _interrupt_behind(error)) is not None:
+            return _interrupted(program, interrupt)
+        raise
+
+
+def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Finds the interrupt during whose handling an error was raised, if there is one."""
+    context = error.__context__
+    while context is not None and not isinstance(context, KeyboardInterrupt):
+        context = context.__context__
+    return context
 
 
 def _one_line(message: str) -> str:

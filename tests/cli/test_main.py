@@ -138,6 +138,20 @@ def test_run_command_returns_130_when_interrupted_in_training(answers):
     assert run_command("eer", [], "kryptonite eer") == 130
 
 
+def test_run_command_returns_130_when_clearing_up_after_an_interrupt_fails(answers):
+    def interrupt(arguments, program):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            try:
+                sys.exit(1)
+            finally:
+                raise RuntimeError("no loader yet")  # as Lightning before the first batch
+
+    answers(interrupt)
+    assert run_command("eer", [], "kryptonite eer") == 130
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR])
 def test_run_command_names_the_file_in_one_line_when_it_cannot_be_written(answers, code, capsys):
     def fail(arguments, program):

@@ -15,6 +15,8 @@ import kryptonite
 from kryptonite.data.layouts import load_test_pairs
 from tests.faults.system import message, options, scoring, weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 64 << 20
 FLIPS = 200
 
