@@ -93,13 +93,13 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
         return _interrupted(program, interrupt)
     except SystemExit as stop:
         # Lightning turns an interrupt during training into sys.exit(1).
-        if (interrupt := _interrupt_behind(stop)) is not None:
-            return _interrupted(program, interrupt)
+        if (behind := _interrupt_behind(stop)) is not None:
+            return _interrupted(program, behind)
         raise
     except RuntimeError as error:
         # Its clean-up fails if the interrupt comes before the first batch is read.
-        if (interrupt := _interrupt_behind(error)) is not None:
-            return _interrupted(program, interrupt)
+        if (behind := _interrupt_behind(error)) is not None:
+            return _interrupted(program, behind)
         raise
 
 
