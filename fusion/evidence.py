@@ -1,7 +1,7 @@
 """What the two branches measured on a set of pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,9 @@ class Evidence:
             counts as 0, undecided.
         acquired: N bool, whether a face was found in both images. Where it was not, the other
             values are meaningless and the pair is refused. None means all of them.
+        agreement: N means of what the differential detector says of the references of each pair
+            among themselves (`fusion.references`). None, where each pair has one reference, counts
+            as 0.
 
     Raises:
         DataError: Shapes differ or a value is not finite.
@@ -36,6 +39,7 @@ class Evidence:
     log_odds_b: np.ndarray
     comparison: np.ndarray = None  # type: ignore[assignment]  # __post_init__ replaces None
     acquired: np.ndarray = None  # type: ignore[assignment]
+    agreement: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self):
         shape = np.shape(self.similarity)
@@ -47,9 +51,10 @@ class Evidence:
                 f"acquired has shape {acquired.shape}, similarity {shape}; "
                 "both must have the same length"
             )
-        if self.comparison is None:
-            object.__setattr__(self, "comparison", np.zeros(shape))
-        for name in EVIDENCE:
+        for name in ("comparison", "agreement"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(shape))
+        for name in (*EVIDENCE, "agreement"):
             value = np.asarray(getattr(self, name), np.float64)
             object.__setattr__(self, name, value)
             if value.shape != shape or value.ndim != 1:
@@ -65,9 +70,13 @@ class Evidence:
 
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray] | pd.DataFrame) -> "Evidence":
-        """Takes the fields from columns of the same names; `acquired` may be missing."""
-        fields = {name: columns[name] for name in EVIDENCE}
-        return cls(**fields, acquired=columns.get("acquired"))  # type: ignore[arg-type]
+        """Takes the fields from columns of the same names.
+
+        `agreement` and `acquired` may be missing.
+        """
+        required = {name: columns[name] for name in EVIDENCE}
+        optional = {name: columns.get(name) for name in ("agreement", "acquired")}
+        return cls(**required, **optional)  # type: ignore[arg-type]
 
     @property
     def max_log_odds(self) -> np.ndarray:
@@ -81,4 +90,4 @@ class Evidence:
 
     def rows(self, chosen: np.ndarray) -> "Evidence":
         """Selects pairs by index or mask."""
-        return Evidence(**{name: getattr(self, name)[chosen] for name in (*EVIDENCE, "acquired")})
+        return Evidence(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})

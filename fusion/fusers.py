@@ -16,7 +16,7 @@ from kryptonite.core.errors import ConfigError, MetricError
 from kryptonite.fusion.calibration import Calibration, fit_calibration, fit_llr
 from kryptonite.fusion.evidence import REFUSED, Evidence
 
-REVISION = 7  # bump when a fit on unchanged evidence changes: runs then fit their fusers again
+REVISION = 8  # bump when a fit on unchanged evidence changes: runs then fit their fusers again
 RHO_GRID = (
     *(1e-6, 1e-5, 1e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
     *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
@@ -40,7 +40,8 @@ class Parts:
         recognition: N, the LLR that both images show the same person against different people.
         detector: N, the term of the synthetic-image detector.
         similarity: N, the term of the similarity: a forgery keeps only part of the identity.
-        differential_detector: N, the term of the comparison.
+        differential_detector: N, the term of the comparison; with several references, of how far
+            it lies above the references' agreement among themselves.
     """
 
     recognition: np.ndarray
@@ -230,7 +231,9 @@ class NonLinearLLR(Fuser):
     beside the lower bona fide log-odds of the two images. A forgery keeps only part of the
     identity, so a middling cosine suggests one; without this term the formula was no better than
     the similarity alone on real validation pairs. The differential detector's score, where there is
-    one, is a third feature. ρ minimises the pooled EER of the fitting pairs.
+    one, is a third feature, and with several references their agreement among themselves, which
+    tells what score a bona fide photo of this person reaches, is a fourth. ρ minimises the pooled
+    EER of the fitting pairs.
 
     LLR_id is the part `recognition` and LLR_gen the sum of the others.
     """
@@ -242,6 +245,7 @@ class NonLinearLLR(Fuser):
     genuine_comparison_slope: float
     genuine_intercept: float
     rho: float = 0.5
+    genuine_agreement_slope: float = 0.0
     name: ClassVar[str] = "llr"
     llr_offset: ClassVar[float | None] = 0.0
 
@@ -252,10 +256,20 @@ class NonLinearLLR(Fuser):
 
         kind = np.asarray(kind)
         identity = fit_identity(evidence, kind)
-        genuine = fit_bona_fide(
-            kind, -evidence.max_log_odds, evidence.similarity, evidence.comparison
+        *slopes, agreement, intercept = fit_bona_fide(
+            kind,
+            -evidence.max_log_odds,
+            evidence.similarity,
+            evidence.comparison,
+            -evidence.agreement,
         )
-        start = cls(identity.slope, identity.intercept, *genuine)
+        start = cls(
+            identity.slope,
+            identity.intercept,
+            *slopes,
+            intercept,
+            genuine_agreement_slope=agreement,
+        )
         candidates = [replace(start, rho=rho) for rho in RHO_GRID]
         rates = np.array([eer(kind == "same", fuser.combine(evidence)) for fuser in candidates])
         # Of the candidates within the slack, take ρ nearest 0.5: ρ shifts the scores, and chance
@@ -284,7 +298,8 @@ class NonLinearLLR(Fuser):
             Calibration(self.identity_slope, self.identity_intercept)(evidence.similarity),
             detector,
             similarity,
-            self.genuine_comparison_slope * evidence.comparison,
+            self.genuine_comparison_slope * evidence.comparison
+            - self.genuine_agreement_slope * evidence.agreement,
         )
 
     def _failures(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:

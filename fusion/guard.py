@@ -116,10 +116,14 @@ def cross_fit_as(
         folds: Number of folds.
     """
     crossed = cross_fit(fuser.name, evidence, kind, identity_a, identity_b, folds)
+    return replace(crossed, fusers=[guarded_as(fuser, each) for each in crossed.fusers])
+
+
+def guarded_as(fuser: Fuser, other: Fuser) -> Fuser:
+    """Gives another fit the weight of the spoof evidence of a guarded fuser of the same class."""
     if not isinstance(fuser, NonLinearLLR):
-        return crossed
-    guarded = [replace(each, rho=fuser.rho) for each in crossed.fusers]  # type: ignore[type-var]
-    return replace(crossed, fusers=guarded)
+        return other
+    return replace(other, rho=fuser.rho)  # type: ignore[type-var]
 
 
 def _lowest(scores: np.ndarray, fmr: float) -> float:

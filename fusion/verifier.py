@@ -10,6 +10,7 @@ from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.core.files import read_json, write_json
 from kryptonite.fusion.fusers import FUSERS, Fuser
 
+_OWN = {"chosen", "fusers", "references"}  # keys of the file that are not the caller's
 STORED = "stored"  # name of the threshold that decides unless another is asked for
 
 
@@ -50,6 +51,7 @@ def save_verifiers(
     chosen: str,
     verifiers: dict[str, Verifier],
     origin: dict[str, Any] | None = None,
+    several: Mapping[int, Verifier] | None = None,
 ) -> None:
     """Writes all verifiers as JSON.
 
@@ -59,16 +61,15 @@ def save_verifiers(
         verifiers: Verifiers by the name of their fuser.
         origin: JSON-able, what they were fitted on, under keys of the caller's; `load_origin` reads
             it back.
+        several: The chosen verifier calibrated for several references, by their number;
+            `load_several` reads them back.
     """
-    fusers = {
-        name: {
-            "parameters": asdict(verifier.fuser),  # type: ignore[call-overload]
-            "threshold": float(verifier.threshold),
-            "at_fmr": {name: float(value) for name, value in verifier.at_fmr.items()},
-        }
-        for name, verifier in verifiers.items()
+    stored = {
+        "chosen": chosen,
+        "fusers": {name: _plain(verifier) for name, verifier in verifiers.items()},
+        "references": {str(count): _plain(verifier) for count, verifier in (several or {}).items()},
     }
-    write_json(path, {"chosen": chosen, "fusers": fusers, **(origin or {})})
+    write_json(path, {**stored, **(origin or {})})
 
 
 def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
@@ -82,14 +83,7 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
     """
     try:
         stored = read_json(path)
-        verifiers = {
-            name: Verifier(
-                FUSERS[name](**fuser["parameters"]),
-                _finite(fuser["threshold"]),
-                {rate: _finite(value) for rate, value in fuser.get("at_fmr", {}).items()},
-            )
-            for name, fuser in stored["fusers"].items()
-        }
+        verifiers = {name: _verifier(name, fuser) for name, fuser in stored["fusers"].items()}
         if stored["chosen"] not in verifiers:
             raise ValueError(f"the chosen fuser {stored['chosen']!r} is missing")
         return stored["chosen"], verifiers
@@ -97,11 +91,20 @@ def load_verifiers(path: Path | str) -> tuple[str, dict[str, Verifier]]:
         raise DataError(f"{path}: not a fusion file ({error})") from error
 
 
-def _finite(threshold: Any) -> float:
-    # No score reaches NaN: every pair would be refused without a word.
-    if not math.isfinite(value := float(threshold)):
-        raise ValueError(f"a threshold is {value}")
-    return value
+def load_several(path: Path | str) -> dict[int, Verifier]:
+    """Reads what `save_verifiers` was given as `several`; empty in files that have none.
+
+    Raises:
+        DataError: The file is missing or malformed.
+    """
+    try:
+        stored = read_json(path)
+        return {
+            int(count): _verifier(stored["chosen"], fuser)
+            for count, fuser in stored.get("references", {}).items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a fusion file ({error})") from error
 
 
 def load_origin(path: Path | str) -> dict[str, Any]:
@@ -112,6 +115,29 @@ def load_origin(path: Path | str) -> dict[str, Any]:
     """
     try:
         stored = read_json(path)
-        return {name: stored[name] for name in stored.keys() - {"chosen", "fusers"}}
+        return {name: stored[name] for name in stored.keys() - _OWN}
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not a fusion file ({error})") from error
+
+
+def _plain(verifier: Verifier) -> dict[str, Any]:
+    return {
+        "parameters": asdict(verifier.fuser),  # type: ignore[call-overload]
+        "threshold": float(verifier.threshold),
+        "at_fmr": {name: float(value) for name, value in verifier.at_fmr.items()},
+    }
+
+
+def _verifier(name: str, stored: dict[str, Any]) -> Verifier:
+    return Verifier(
+        FUSERS[name](**stored["parameters"]),
+        _finite(stored["threshold"]),
+        {rate: _finite(value) for rate, value in stored.get("at_fmr", {}).items()},
+    )
+
+
+def _finite(threshold: Any) -> float:
+    # No score reaches NaN: every pair would be refused without a word.
+    if not math.isfinite(value := float(threshold)):
+        raise ValueError(f"a threshold is {value}")
+    return value

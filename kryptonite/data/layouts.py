@@ -30,7 +30,7 @@ from kryptonite.data.folders import (
 from kryptonite.data.notes import count, warn
 from kryptonite.data.pairs import PairConfig
 from kryptonite.data.split import alike_identities, identities_in_both, split_identities
-from kryptonite.data.table import COLUMNS, validate
+from kryptonite.data.table import COLUMNS, RECORDING, validate
 from kryptonite.data.table_paths import refuse_if_most_are_missing, resolve_paths
 
 _REQUIRED = ("label", "path")
@@ -79,7 +79,8 @@ def load_images(config: DataConfig, split: str) -> pd.DataFrame:
         split: `train` or `val`.
 
     Returns:
-        Columns label, path (absolute), split, is_synthetic, species; index 0..N-1.
+        Columns label, path (absolute), split, is_synthetic, species, and recording where the table
+        has it; index 0..N-1.
 
     Raises:
         DataError: Names file and row; or more than half of the files do not exist.
@@ -261,7 +262,11 @@ def _dropped(folder: Path) -> set[str]:
 def _is_prepared(table: Path, rows: pd.DataFrame) -> bool:
     """Whether a table is one that `kryptonite prepare` wrote."""
     columns = rows.columns.tolist()
-    return (table.parent / AUDIT).exists() and columns in (COLUMNS, COLUMNS[:3])
+    return (table.parent / AUDIT).exists() and columns in (
+        COLUMNS,
+        [*COLUMNS, RECORDING],
+        COLUMNS[:3],
+    )
 
 
 def _folders_above(folder: Path | None, paths: Iterable[str]) -> list[str]:
@@ -363,6 +368,8 @@ def _complete(
             "species": rows["species"] if "species" in rows.columns else "",
         }
     )
+    if RECORDING in rows.columns:
+        images[RECORDING] = rows[RECORDING]
     return validate(images, str(table))
 
 

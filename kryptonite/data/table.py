@@ -12,6 +12,7 @@ from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
 
 COLUMNS = ["label", "path", "split", "is_synthetic", "species"]
+RECORDING = "recording"  # optional column
 
 IMAGE_SCHEMA = pa.DataFrameSchema(
     {
@@ -22,6 +23,8 @@ IMAGE_SCHEMA = pa.DataFrameSchema(
         "split": pa.Column(str, pa.Check.isin(["train", "val"])),
         "is_synthetic": pa.Column(bool),
         "species": pa.Column(str),  # forgery kind, empty where unknown
+        # Photos of one recording share a value; empty where unknown.
+        RECORDING: pa.Column(str, required=False),
     },
     strict=True,
     index=pa.Index(int),
@@ -41,7 +44,8 @@ def validate(images: pd.DataFrame, source: str, names: Sequence[str] | None = No
     """Checks a table of images against `IMAGE_SCHEMA`.
 
     Args:
-        images: Columns label, path, split, is_synthetic, species; index 0..N-1 in file order.
+        images: Columns label, path, split, is_synthetic, species and maybe recording; index 0..N-1
+            in file order.
         source: File or folder that messages name.
         names: What messages call each row; `row N` (1-based, after the header) unless given.
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,8 @@ from kryptonite.recognition.recogniser import Recogniser
 SHARD = 256
 _REVISION = 2  # bump when features change for unchanged crops and weights
 
+Features = TypeVar("Features", bound="CropFeatures")
+
 
 @dataclass(frozen=True)
 class CropFeatures:
@@ -46,6 +48,23 @@ class CropFeatures:
     log_odds: np.ndarray
     maps: FeatureMaps | None
 
+    def rows(self, chosen: np.ndarray) -> "CropFeatures":
+        """Takes the features of some faces.
+
+        Args:
+            chosen: int or bool rows.
+        """
+        maps = self.maps and self.maps.rows(chosen)
+        return CropFeatures(self.embeddings[chosen], self.log_odds[chosen], maps)
+
+    @classmethod
+    def joined(cls: type[Features], parts: "Sequence[Features]") -> Features:
+        """Concatenates features, part after part."""
+        names = [each.name for each in fields(cls) if each.name != "maps"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        maps = [part.maps for part in parts if part.maps is not None]
+        return cls(**arrays, maps=FeatureMaps.joined(maps) if maps else None)
+
 
 @dataclass(frozen=True)
 class ImageFeatures(CropFeatures):
@@ -60,14 +79,6 @@ class ImageFeatures(CropFeatures):
     keys: np.ndarray
     status: np.ndarray
     boxes: np.ndarray
-
-    @classmethod
-    def joined(cls, parts: "Sequence[ImageFeatures]") -> "ImageFeatures":
-        """Concatenates features, part after part."""
-        names = [each.name for each in fields(cls) if each.name != "maps"]
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        maps = [part.maps for part in parts if part.maps is not None]
-        return cls(**arrays, maps=FeatureMaps.joined(maps) if maps else None)
 
     def to_tensors(self) -> dict[str, np.ndarray]:
         """Encodes the features as named numeric arrays."""

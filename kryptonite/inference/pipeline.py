@@ -1,7 +1,7 @@
 """The trained system: a feature extractor and a verifier, for two images or a list of pairs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,15 +10,24 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from kryptonite.core.errors import ConfigError
 from kryptonite.core.images import read_rgb
 from kryptonite.core.quality import FaceQuality, measure_face
 from kryptonite.detection.faces import CENTRE_CROP, AlignedFaces
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import Fuser, Parts
+from kryptonite.fusion.references import verifier_of
 from kryptonite.fusion.verifier import STORED, Verifier
 from kryptonite.inference.evidence import extract_pairs, pair_evidence
-from kryptonite.inference.extractor import FeatureExtractor, FeatureTable
-from kryptonite.inference.verdict import ACCEPTED, REASONS, code_of_missing, code_of_refusal
+from kryptonite.inference.extractor import CropFeatures, FeatureExtractor, FeatureTable
+from kryptonite.inference.references import compare, compare_mutually
+from kryptonite.inference.verdict import (
+    ACCEPTED,
+    REASONS,
+    REASONS_OF_REFERENCES,
+    code_of_missing,
+    code_of_refusal,
+)
 from kryptonite.recognition.differential.detector import DifferentialDetector
 
 Image = Path | str | bytes | BinaryIO
@@ -67,7 +76,9 @@ class PairParts:
 
 @dataclass(frozen=True)
 class Verification:
-    """The answer for two images.
+    """The answer for two images, or for a probe and its references.
+
+    Several references count as one image, a face of which was found if one was found in any.
 
     Args:
         score: Fused score, higher is 'accept'; `fusion.evidence.REFUSED` without a face in both.
@@ -79,10 +90,10 @@ class Verification:
             as `fmr=0.001`.
         parts: What each branch says; None without a face in both, and where the fusion has no such
             parts.
-        similarity: Cosine of the two embeddings, -1..1.
+        similarity: Cosine of the two embeddings, -1..1; of several references, of their mean.
         comparison: The differential detector's log-odds that both images are bona fide; 0 without
-            one.
-        photos: What was found in each photo.
+            one. Of several references, the mean.
+        photos: What was found in each photo: first the probe, then its references.
         seconds: Wall-clock time of the call.
     """
 
@@ -95,23 +106,23 @@ class Verification:
     parts: PairParts | None
     similarity: float
     comparison: float
-    photos: tuple[PhotoFacts, PhotoFacts]
+    photos: tuple[PhotoFacts, ...]
     seconds: float
 
     @property
-    def synthetic_probability(self) -> tuple[float, float]:
+    def synthetic_probability(self) -> tuple[float, ...]:
         """Probability of 'synthetic' for each image, 0..1."""
-        return self.photos[0].synthetic_probability, self.photos[1].synthetic_probability
+        return tuple(photo.synthetic_probability for photo in self.photos)
 
     @property
-    def boxes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def boxes(self) -> tuple[tuple[float, ...], ...]:
         """Face boxes x1, y1, x2, y2 in pixels of each image."""
-        return self.photos[0].box, self.photos[1].box
+        return tuple(photo.box for photo in self.photos)
 
     @property
-    def status(self) -> tuple[str, str]:
+    def status(self) -> tuple[str, ...]:
         """How each face was acquired."""
-        return self.photos[0].status, self.photos[1].status
+        return tuple(photo.status for photo in self.photos)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the crops, JSON-able."""
@@ -119,6 +130,26 @@ class Verification:
         for photo in values["photos"]:
             del photo["crop"]
         return values
+
+
+@dataclass(frozen=True)
+class References:
+    """Photos of one person to compare probes with, extracted and compared with one another.
+
+    Args:
+        features: Features of the M photos in which a face was found.
+        mutual: float32, M×M; see `inference.references.compare_mutually`.
+        photos: What was found in each photo, also in those without a face.
+    """
+
+    features: CropFeatures = field(repr=False)
+    mutual: np.ndarray = field(repr=False)
+    photos: tuple[PhotoFacts, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of photos in which a face was found."""
+        return len(self.mutual)
 
 
 @dataclass(frozen=True)
@@ -130,12 +161,15 @@ class Pipeline:
         differential: Compares both photos of a pair; None does without.
         verifiers: Every fitted fusion with its threshold, by name.
         chosen: Name of the one that scores.
+        several: The same one, calibrated for several references, by their number; empty in runs of
+            older versions.
     """
 
     extractor: FeatureExtractor
     differential: DifferentialDetector | None
     verifiers: dict[str, Verifier]
     chosen: str
+    several: Mapping[int, Verifier]
 
     @property
     def verifier(self) -> Verifier:
@@ -193,7 +227,8 @@ class Pipeline:
         """
         began = time.perf_counter()
         names = [STORED] * len(pairs) if thresholds is None else thresholds
-        limits = [self.verifier.named(name) for name in names]
+        for name in names:
+            self.verifier.named(name)  # before seconds of work
         if not pairs:
             return []
         images = [image for pair in pairs for image in pair]
@@ -204,30 +239,113 @@ class Pipeline:
         missing = [photo.status == CENTRE_CROP for photo in photos]
         acquired = ~np.array(missing).reshape(-1, 2).any(1)
         evidence = Evidence.of({**columns, "acquired": acquired})
-        scores = self.verifier.fuser.score(evidence)
-        answers = []
-        for row, (score, limit, name) in enumerate(zip(scores, limits, names, strict=True)):
-            one, sides = evidence.rows(np.array([row])), slice(2 * row, 2 * row + 2)
-            code = code_of_missing(missing[sides])
-            if code is None:
-                accepted = score >= limit
-                code = ACCEPTED if accepted else code_of_refusal(self.verifier.fuser, one)
-            answers.append(
-                Verification(
-                    score=float(score),
-                    accepted=code == ACCEPTED,
-                    code=code,
-                    reason=REASONS[code],
-                    threshold=limit,
-                    threshold_name=name,
-                    parts=_parts(self.verifier.fuser, one),
-                    similarity=float(columns["similarity"][row]),
-                    comparison=float(columns["comparison"][row]),
-                    photos=(photos[2 * row], photos[2 * row + 1]),
-                    seconds=time.perf_counter() - began,
-                )
+        answers = [
+            _answer(
+                self.verifier,
+                evidence.rows(np.array([row])),
+                (missing[2 * row], missing[2 * row + 1]),
+                name,
+                photos[2 * row : 2 * row + 2],
+                REASONS,
             )
-        return answers
+            for row, name in enumerate(names)
+        ]
+        return _timed(answers, began)
+
+    def verify_references(
+        self, probe: Image, references: Sequence[Image], threshold: str = STORED
+    ) -> Verification:
+        """Compares an image with several photos of the person it is claimed to show.
+
+        With one reference, this is `verify`.
+
+        Args:
+            probe: A file's path, its bytes, or the file itself, open for reading bytes.
+            references: Likewise, one or more.
+            threshold: Name of one of the verifier's thresholds.
+
+        Raises:
+            ImageReadError: An image cannot be read.
+            ConfigError: There is no reference, no threshold of this name, or the run is not
+                calibrated for several references.
+        """
+        began = time.perf_counter()
+        if not references:
+            raise ConfigError("a probe needs at least one reference")
+        if len(references) == 1:
+            return self.verify(probe, references[0], threshold)
+        verifier_of(len(references), self.verifier, self.several).named(threshold)
+        image = read_rgb(probe)
+        enrolled = self.enrol([read_rgb(reference) for reference in references])
+        (answer,) = self.verify_enrolled([(image, enrolled)], [threshold])
+        return replace(answer, seconds=time.perf_counter() - began)
+
+    def enrol(self, images: Sequence[np.ndarray]) -> References:
+        """Extracts the references of one person once, for any number of probes.
+
+        Args:
+            images: RGB uint8 H×W×3 arrays of any sizes, one or more.
+        """
+        faces, features = self.extractor.from_images(images)
+        photos = self._photos(images, faces, features.log_odds)
+        found = np.flatnonzero([photo.status != CENTRE_CROP for photo in photos])
+        mutual = compare_mutually(features, self.differential, found[None])[0]
+        return References(features.rows(found), mutual, tuple(photos))
+
+    def verify_enrolled(
+        self,
+        claims: Sequence[tuple[np.ndarray, References]],
+        thresholds: Sequence[str] | None = None,
+    ) -> list[Verification]:
+        """Compares probes with references in one batch.
+
+        Args:
+            claims: Probes, RGB uint8 H×W×3 arrays of any sizes, and what `enrol` returned.
+            thresholds: Name of each probe's threshold; `stored` for all unless given.
+
+        Returns:
+            One answer per probe; `seconds` is the time of the whole call.
+
+        Raises:
+            ConfigError: There is no threshold of this name, or the run is not calibrated for
+                several references.
+        """
+        began = time.perf_counter()
+        names = [STORED] * len(claims) if thresholds is None else thresholds
+        verifiers = [
+            verifier_of(references.count or 1, self.verifier, self.several)
+            for _, references in claims
+        ]
+        for verifier, name in zip(verifiers, names, strict=True):
+            verifier.named(name)  # before seconds of work
+        if not claims:
+            return []
+        images = [image for image, _ in claims]
+        faces, features = self.extractor.from_images(images)
+        photos = self._photos(images, faces, features.log_odds)
+        answers = []
+        for row, (_, references) in enumerate(claims):
+            missing = photos[row].status == CENTRE_CROP, not references.count
+            evidence = self._pool(features.rows(np.array([row])), references)
+            evidence = replace(evidence, acquired=np.array([not any(missing)]))
+            seen = [photos[row], *references.photos]
+            answers.append(
+                _answer(verifiers[row], evidence, missing, names[row], seen, REASONS_OF_REFERENCES)
+            )
+        return _timed(answers, began)
+
+    def _pool(self, probe: CropFeatures, references: References) -> Evidence:
+        """Pools one probe's references."""
+        if not references.count:
+            return Evidence(np.zeros(1), probe.log_odds, probe.log_odds)
+        compared = compare(
+            CropFeatures.joined([probe, references.features]),
+            self.differential,
+            np.array([0]),
+            np.arange(1, references.count + 1)[None],
+            references.mutual[None],
+        )
+        return compared.pooled()
 
     def inspect(self, images: Sequence[np.ndarray]) -> list[PhotoFacts]:
         """Looks at single images, by the synthetic-image detector alone.
@@ -261,6 +379,48 @@ class Pipeline:
             )
             for row, image in enumerate(images)
         ]
+
+
+def _answer(
+    verifier: Verifier,
+    evidence: Evidence,
+    missing: tuple[bool, bool],
+    threshold: str,
+    photos: Sequence[PhotoFacts],
+    reasons: Mapping[str, str],
+) -> Verification:
+    """Decides on one pair.
+
+    Args:
+        verifier: Scores it.
+        evidence: On this pair.
+        missing: Whether no face was found in the first and in the second photo.
+        threshold: Name of one of the verifier's thresholds.
+        photos: What was found in them.
+        reasons: Codes in words.
+    """
+    score, limit = verifier.fuser.score(evidence)[0], verifier.named(threshold)
+    code = code_of_missing(missing)
+    if code is None:
+        code = ACCEPTED if score >= limit else code_of_refusal(verifier.fuser, evidence)
+    return Verification(
+        score=float(score),
+        accepted=code == ACCEPTED,
+        code=code,
+        reason=reasons[code],
+        threshold=limit,
+        threshold_name=threshold,
+        parts=_parts(verifier.fuser, evidence),
+        similarity=float(evidence.similarity[0]),
+        comparison=float(evidence.comparison[0]),
+        photos=tuple(photos),
+        seconds=0.0,
+    )
+
+
+def _timed(answers: list[Verification], began: float) -> list[Verification]:
+    seconds = time.perf_counter() - began
+    return [replace(answer, seconds=seconds) for answer in answers]
 
 
 def _parts(fuser: Fuser, evidence: Evidence) -> PairParts | None:

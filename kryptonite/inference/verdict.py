@@ -23,6 +23,18 @@ REASONS = {
     "no_face_in_either_photo": "refused: no face found in either photo",
 }
 
+# The same for a probe, which takes the place of the first photo, and its references.
+REASONS_OF_REFERENCES = {
+    **REASONS,
+    "photo_a_looks_generated": "refused: the probe looks generated",
+    "photo_b_looks_generated": "refused: all references look generated",
+    "both_photos_look_generated": "refused: the probe and all references look generated",
+    PHOTOS_DISAGREE: "refused: the probe disagrees with the references as a forgery does",
+    "no_face_in_photo_a": "refused: no face found in the probe",
+    "no_face_in_photo_b": "refused: no face found in any reference",
+    "no_face_in_either_photo": "refused: no face found in the probe or any reference",
+}
+
 
 def code_of_missing(missing: Sequence[bool]) -> str | None:
     """Gives the code of a pair that lacks a face; None if both photos show one.

@@ -10,6 +10,8 @@ import pandas as pd
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
 from kryptonite.data.pairs import PairConfig, make_pairs
+from kryptonite.data.references import draw_trials
+from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
 from kryptonite.fusion.guard import (
@@ -19,9 +21,11 @@ from kryptonite.fusion.guard import (
     named_thresholds,
     threshold_at_fmr,
 )
+from kryptonite.fusion.references import MOST, fit_references
 from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
 from kryptonite.inference.evidence import extract_pairs
 from kryptonite.inference.extractor import FeatureExtractor
+from kryptonite.inference.references import pool_trials
 from kryptonite.liveness.detector import Detector
 from kryptonite.metrics.bootstrap import PairScores, measure_pairs
 from kryptonite.metrics.error_rates import detector_metrics
@@ -40,6 +44,8 @@ from kryptonite.runs.origin import BRANCHES, FINGERPRINT, describe_branches
 from kryptonite.runs.run_dir import RunDir
 
 GENUINE_PAIRS = 10_000  # per source and kind: ten false matches at an FMR of 0.1%
+TRIALS = {"same": 2000, "different": 10_000, "synthetic": 2000}  # of probes with references
+PEOPLE = 8  # fewer do not calibrate a number of references
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +103,9 @@ def fit_fusions(
         for name, verifier in verifiers.items()
     }
     origin = {FINGERPRINT: mark, BRANCHES: branches}
-    save_verifiers(run.fusion, config.fusion.name, verifiers, origin)
+    chosen = verifiers[config.fusion.name]
+    several = _fit_several(chosen, data.val, extractor, differential, config.fusion.fmr)
+    save_verifiers(run.fusion, config.fusion.name, verifiers, origin, several)
     figures = {
         name: measure_pairs(
             PairScores(*groups, kind, score, verifiers[name].threshold, FUSERS[name].llr(score)),
@@ -129,6 +137,41 @@ def fit_fusions(
     write_json(run.metrics, metrics)
     write_text(run.model_card, model_card(config, metrics, recogniser, detector))
     return metrics
+
+
+def _fit_several(
+    verifier: Verifier,
+    images: pd.DataFrame,
+    extractor: FeatureExtractor,
+    differential: DifferentialDetector | None,
+    fmr: float,
+) -> dict[int, Verifier]:
+    """Calibrates the chosen fusion for several references.
+
+    Args:
+        verifier: Fitted on pairs.
+        images: Validation images: columns label, path, key, status, is_synthetic and maybe
+            recording.
+        extractor: Extracts their features.
+        differential: Compares two photos, if there is one.
+        fmr: False match rate of the stored threshold, 0..1.
+    """
+    photos = images[images["status"] != CENTRE_CROP].reset_index(drop=True)
+    drawn = draw_trials(photos, MOST, TRIALS)
+    counts = drawn.counts(photos["label"].to_numpy(), PEOPLE)
+    if len(counts) < 2:
+        _log.warning(
+            "fusion: not calibrated for several references: it takes %d validation people with "
+            "three photos and a forgery",
+            PEOPLE,
+        )
+        return {}
+    used = drawn.images
+    table = extractor.extract(photos["path"].iloc[used])
+    content = np.full(len(photos), -1)
+    content[used] = table.rows(photos["path"].iloc[used])
+    trials = pool_trials(table.features, differential, drawn.mapped(content), counts)
+    return fit_references(verifier, trials, fmr)
 
 
 def _genuine_pairs(

@@ -11,7 +11,7 @@ from kryptonite.core.device import state_device
 from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
-from kryptonite.fusion.verifier import load_verifiers
+from kryptonite.fusion.verifier import load_several, load_verifiers
 from kryptonite.inference.extractor import FeatureExtractor, ShardExecutor
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.liveness.detector import Detector
@@ -99,7 +99,8 @@ def load(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
     )
     _state_devices(aligner, recogniser, detector, backbone)
-    return RunPipeline(extractor, differential, verifiers, chosen, folder)
+    several = load_several(folder.fusion)
+    return RunPipeline(extractor, differential, verifiers, chosen, several, folder)
 
 
 def from_pretrained(

@@ -45,6 +45,11 @@ class FeatureMaps:
         ]
         return cls(*arrays, parts[0].channels)
 
+    def rows(self, chosen: np.ndarray) -> "FeatureMaps":
+        """Takes the features of some crops: int or bool rows."""
+        arrays = [getattr(self, name)[chosen] for name in ("embeddings", "pooled", "cells")]
+        return FeatureMaps(*arrays, self.channels)
+
 
 class FeatureBatch(NamedTuple):
     """Some rows of `FeatureMaps` as float32 tensors."""
