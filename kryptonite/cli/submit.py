@@ -10,11 +10,15 @@ from kryptonite.cli.arguments import add_cache, add_device, add_engine, add_run,
 DESCRIPTION = """\
 Score the challenge's test pairs with a run and write a CSV with pair_id and
 similarity, every pair once. Pairs without a face in both images, and pairs with an
-unreadable image, are refused: they score below every other."""
+unreadable image, are refused: they score below every other.
+
+With --probes and --references, score probes against several photos of the person
+each is claimed to show; pair_id is then the probe's id."""
 EXAMPLES = (
     "",
     "--run runs/demo --data_root runs/demo/data-root --out submission.csv",
     "--run runs/demo --ray auto",
+    "--run runs/demo --probes probes.csv --references references.csv",
 )
 
 
@@ -22,8 +26,24 @@ def main(arguments: list[str], program: str) -> int:
     """Writes the submission; returns 1 with --strict where an image cannot be read, 0 otherwise."""
     parser = command_parser(program, DESCRIPTION, EXAMPLES)
     add_run(parser)
-    parser.add_argument("--data_root", default=".", help="folder with test.csv or data/test_public")
+    parser.add_argument(
+        "--data_root",
+        default=".",
+        help="folder with test.csv or data/test_public; paths of --probes and --references are "
+        "relative to it",
+    )
     parser.add_argument("--out", help="CSV to write; by default submission.csv in the run's folder")
+    parser.add_argument(
+        "--probes",
+        metavar="CSV",
+        help="probe_id, path and, unless it equals probe_id, reference_id: scores these photos "
+        "instead of test pairs",
+    )
+    parser.add_argument(
+        "--references",
+        metavar="CSV",
+        help="reference_id and path, a row per photo: whom the probes are claimed to show",
+    )
     add_cache(parser)
     add_device(parser)
     add_engine(parser)
@@ -33,12 +53,14 @@ def main(arguments: list[str], program: str) -> int:
         help="extract features on a Ray cluster: auto, local or its address",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 1 when a pair has an unreadable image"
+        "--strict", action="store_true", help="exit with 1 when an image cannot be read"
     )
     options = parser.parse_args(arguments)
+    if bool(options.probes) != bool(options.references):
+        parser.error("--probes and --references belong together")
 
     from kryptonite.core.files import check_writable
-    from kryptonite.inference.submission import submit
+    from kryptonite.inference.submission import submit, submit_references
     from kryptonite.runs.load import load, load_extractor
     from kryptonite.runs.run_dir import RunDir
 
@@ -52,6 +74,16 @@ def main(arguments: list[str], program: str) -> int:
         executor = RayExecutor(options.ray, partial(load_extractor, *places, options.engine))
         device = "cpu"  # the cluster extracts, on its CPUs
     pipeline = load(options.run, options.cache, device, options.engine, executor)
+    if options.probes:
+        tables = options.probes, options.references
+        claims = submit_references(pipeline, *tables, options.data_root, target)
+        print(
+            f"{target}: {len(claims.scores)} probes, {claims.images} images, no face found in "
+            f"{len(claims.no_face)} ({claims.refused} probes refused)"
+        )
+        for path in claims.unreadable:
+            print(f"unreadable: {path}", file=sys.stderr)
+        return 1 if options.strict and claims.unreadable else 0
     report = submit(pipeline, options.data_root, target)
     extractor = pipeline.extractor
     print(

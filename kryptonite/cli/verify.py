@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from kryptonite.inference.pipeline import Verification
 
 DESCRIPTION = """\
-Decide whether two photos are genuine and show the same person. The exit status is 0
-whether they are accepted or refused."""
+Decide whether two photos are genuine and show the same person, or whether one is and
+shows the person of several references. The exit status is 0 whether they are accepted
+or refused."""
 # Values of Verification.status, see detection.faces.
 _FACES = {
     "found": "face found",
@@ -23,6 +24,7 @@ _OF_BOTH = ("synthetic_probability", "boxes", "status")
 EXAMPLES = (
     "a.jpg b.jpg --run runs/demo",
     "a.jpg b.jpg --run runs/demo --threshold fmr=0.01 --json",
+    "probe.jpg --reference a.jpg --reference b.jpg --run runs/demo",
 )
 
 
@@ -30,7 +32,14 @@ def main(arguments: list[str], program: str) -> int:
     """Prints the answer and returns the exit status."""
     parser = command_parser(program, DESCRIPTION, EXAMPLES)
     parser.add_argument("image_a", metavar="A", help="image file")
-    parser.add_argument("image_b", metavar="B", help="image file")
+    parser.add_argument("image_b", metavar="B", nargs="?", help="image file")
+    parser.add_argument(
+        "--reference",
+        metavar="PHOTO",
+        action="append",
+        default=[],
+        help="photo of the person that A is claimed to show, instead of B; may be given often",
+    )
     add_run(parser)
     add_device(parser)
     add_engine(parser)
@@ -41,20 +50,23 @@ def main(arguments: list[str], program: str) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     options = parser.parse_args(arguments)
+    if (options.image_b is None) == (not options.reference):
+        parser.error("give either a second image or --reference")
+    references = options.reference or [options.image_b]
 
     from kryptonite.runs.load import load
 
     pipeline = load(options.run, device=options.device, engine=options.engine)
-    answer = pipeline.verify(options.image_a, options.image_b, options.threshold)
+    answer = pipeline.verify_references(options.image_a, references, options.threshold)
     if options.json:
         sides = {name: getattr(answer, name) for name in _OF_BOTH}
         print(json.dumps({**answer.as_dict(), **sides}))
     else:
-        print(_in_words(answer, (options.image_a, options.image_b)))
+        print(_in_words(answer, [options.image_a, *references]))
     return 0
 
 
-def _in_words(answer: "Verification", images: tuple[str, str]) -> str:
+def _in_words(answer: "Verification", images: list[str]) -> str:
     lines = [
         answer.reason,
         f"score {answer.score:.4f} (threshold {answer.threshold:.4f}), "

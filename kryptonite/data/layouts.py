@@ -29,8 +29,9 @@ from kryptonite.data.folders import (
 )
 from kryptonite.data.notes import count, warn
 from kryptonite.data.pairs import PairConfig
+from kryptonite.data.references import RECORDING
 from kryptonite.data.split import alike_identities, identities_in_both, split_identities
-from kryptonite.data.table import COLUMNS, RECORDING, validate
+from kryptonite.data.table import COLUMNS, validate
 from kryptonite.data.table_paths import refuse_if_most_are_missing, resolve_paths
 
 _REQUIRED = ("label", "path")

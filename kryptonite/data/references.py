@@ -6,7 +6,7 @@ will not in use. Where a table tells recordings apart (column `recording`), none
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from kryptonite.data.csv_tables import (
     refuse_blanks,
     refuse_rows,
 )
-from kryptonite.data.table import RECORDING
 from kryptonite.data.table_paths import resolve_paths
 from kryptonite.metrics.kinds import KINDS
 
+RECORDING = "recording"  # optional column of tables of images
 REPEATS = 3  # trials of one probe against its own person
 _SEED = 0  # of the draw of trials
 
@@ -84,15 +84,23 @@ class ReferenceTrials:
         def renumbered(old: np.ndarray) -> np.ndarray:
             return np.where(old >= 0, rows[old], -1)
 
+        return replace(
+            self,
+            probe=rows[self.probe],
+            references=renumbered(self.references),
+            forged=renumbered(self.forged),
+        )
+
+    def rows(self, chosen: np.ndarray) -> "ReferenceTrials":
+        """Takes some trials: int or bool rows."""
         return ReferenceTrials(
-            rows[self.probe], renumbered(self.references), renumbered(self.forged), self.kind
+            self.probe[chosen], self.references[chosen], self.forged[chosen], self.kind[chosen]
         )
 
     def forged_first(self) -> "ReferenceTrials":
-        """Takes the trials that have a forgery of their person and puts it first."""
-        rows = self.forged >= 0
-        references = np.concatenate([self.forged[rows, None], self.references[rows, 1:]], 1)
-        return ReferenceTrials(self.probe[rows], references, self.forged[rows], self.kind[rows])
+        """Puts the forgery in the place of the first reference; every trial must have one."""
+        references = np.concatenate([self.forged[:, None], self.references[:, 1:]], 1)
+        return replace(self, references=references)
 
 
 def draw_trials(images: pd.DataFrame, most: int, counts: Mapping[str, int]) -> ReferenceTrials:

@@ -10,9 +10,9 @@ from pandera.errors import SchemaErrors
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
+from kryptonite.data.references import RECORDING
 
 COLUMNS = ["label", "path", "split", "is_synthetic", "species"]
-RECORDING = "recording"  # optional column
 
 IMAGE_SCHEMA = pa.DataFrameSchema(
     {

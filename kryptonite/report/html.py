@@ -39,6 +39,8 @@ class ReportInputs:
         withheld: Kinds of forgery that do not occur in training.
         ablation: The run's ablation; None where there is none.
         transfer: The run on other sources and kinds of forgery; empty where nobody measured it.
+        references: What `report.references.reference_figures` computed; None where the run is not
+            calibrated for several references, or too few people have enough photos.
     """
 
     scored: ScoredPairs
@@ -49,6 +51,7 @@ class ReportInputs:
     withheld: Collection[str] = ()
     ablation: Ablation | None = None
     transfer: Sequence[Row] = ()
+    references: dict[str, Any] | None = None
 
 
 def write_report(target: Path, inputs: ReportInputs) -> None:
@@ -73,6 +76,7 @@ def write_report(target: Path, inputs: ReportInputs) -> None:
             withheld=inputs.withheld,
             ablation=robustness_section(inputs.ablation) if inputs.ablation else None,
             transfer=_transfer(inputs.transfer) if inputs.transfer else None,
+            references=inputs.references,
             worst=_worst(scored),
             failures=[thumbnail(path) for path in failed],
             unsure=not all(point["sure"] for point in points),

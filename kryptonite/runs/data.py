@@ -15,6 +15,7 @@ from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
 from kryptonite.data.layouts import load_images
 from kryptonite.data.pairs import load_pairs, make_pairs, save_pairs
+from kryptonite.data.references import RECORDING
 from kryptonite.data.split import identities_in_both, split_hash
 from kryptonite.data.table import refuse_line_breaks
 from kryptonite.detection.aligner import Aligner
@@ -65,9 +66,8 @@ class TrainingData:
         save_pairs(run.pairs, self.all_pairs, root)
         images = pd.concat([self.with_genuine("train"), self.with_genuine("val")])
         with atomic_path(run.images) as temporary:
-            images[["key", "label", "split", "is_synthetic", "species"]].to_csv(
-                temporary, index=False
-            )
+            columns = ["key", "label", "split", "is_synthetic", "species", RECORDING]
+            images[[name for name in columns if name in images]].to_csv(temporary, index=False)
 
     def with_genuine(self, split: str) -> pd.DataFrame:
         """Returns one split's images of all sources: `train` or `val`."""

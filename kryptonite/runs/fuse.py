@@ -104,7 +104,7 @@ def fit_fusions(
     }
     origin = {FINGERPRINT: mark, BRANCHES: branches}
     chosen = verifiers[config.fusion.name]
-    several = _fit_several(chosen, data.val, extractor, differential, config.fusion.fmr)
+    several = _fit_several(chosen, data, extractor, differential, config.fusion.fmr)
     save_verifiers(run.fusion, config.fusion.name, verifiers, origin, several)
     figures = {
         name: measure_pairs(
@@ -141,7 +141,7 @@ def fit_fusions(
 
 def _fit_several(
     verifier: Verifier,
-    images: pd.DataFrame,
+    data: TrainingData,
     extractor: FeatureExtractor,
     differential: DifferentialDetector | None,
     fmr: float,
@@ -150,13 +150,12 @@ def _fit_several(
 
     Args:
         verifier: Fitted on pairs.
-        images: Validation images: columns label, path, key, status, is_synthetic and maybe
-            recording.
+        data: Trials are drawn from its validation images.
         extractor: Extracts their features.
         differential: Compares two photos, if there is one.
         fmr: False match rate of the stored threshold, 0..1.
     """
-    photos = images[images["status"] != CENTRE_CROP].reset_index(drop=True)
+    photos = data.val[data.val["status"] != CENTRE_CROP].reset_index(drop=True)
     drawn = draw_trials(photos, MOST, TRIALS)
     counts = drawn.counts(photos["label"].to_numpy(), PEOPLE)
     if len(counts) < 2:
@@ -167,7 +166,9 @@ def _fit_several(
         )
         return {}
     used = drawn.images
-    table = extractor.extract(photos["path"].iloc[used])
+    # After the images of the pairs, whose shards are cached.
+    pairs = data.val_pairs[["path_a", "path_b"]].to_numpy().ravel()
+    table = extractor.extract([*pairs, *photos["path"].iloc[used]])
     content = np.full(len(photos), -1)
     content[used] = table.rows(photos["path"].iloc[used])
     trials = pool_trials(table.features, differential, drawn.mapped(content), counts)

@@ -10,11 +10,13 @@ from kryptonite.data.protocol import load_protocol
 from kryptonite.report.ablation import read_ablation
 from kryptonite.report.analysis import compute_findings
 from kryptonite.report.html import ReportInputs, write_report
+from kryptonite.report.references import reference_figures
 from kryptonite.report.transfer import COLUMNS, Row, parse_transfer
 from kryptonite.runs.assess import assess
 from kryptonite.runs.checks import check_kinds
 from kryptonite.runs.load import load
 from kryptonite.runs.provenance import provenance, shortcut_warnings, split_warnings
+from kryptonite.runs.references import score_references
 from kryptonite.runs.run_dir import RunDir
 
 
@@ -67,18 +69,24 @@ def write_run_report(
     cells = [] if transfer is None else read_transfer(transfer)
     pairs = load_protocol(protocol.pairs_file, protocol.data_root)
     check_kinds(pairs["kind"], str(protocol.pairs_file))
-    assessment = assess(load(run.path, protocol.cache, protocol.device), run, pairs)
+    pipeline = load(run.path, protocol.cache, protocol.device)
+    assessment = assess(pipeline, run, pairs)
     scored, unreadable = assessment.scored, len(assessment.unreadable)
     findings = compute_findings(scored, protocol.resamples)
+    trials = score_references(pipeline, run, assessment)
+    references = reference_figures(trials, protocol.resamples) if trials else None
     origin = provenance(run, protocol.pairs_file, protocol.data_root, protocol.resamples)
     warnings = [*assessment.warnings, *split_warnings(run), *shortcut_warnings(run)]
     known = set(run.read_images()["species"])
     withheld = sorted(set(scored.pairs["species"]) - known - {""}) if known - {""} else []
     ablation = read_ablation(run.ablation)
-    inputs = ReportInputs(scored, findings, origin, warnings, unreadable, withheld, ablation, cells)
+    inputs = ReportInputs(
+        scored, findings, origin, warnings, unreadable, withheld, ablation, cells, references
+    )
     write_report(out, inputs)
     whole = {
         **findings,
+        "references": references,
         "withheld": withheld,
         "transfer": [{**asdict(cell), "verdict": cell.verdict} for cell in cells],
         "warnings": warnings,

@@ -9,6 +9,7 @@ import yaml
 
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import read_json
+from kryptonite.data.references import RECORDING
 from kryptonite.nn.model import DESCRIPTION_FILE
 
 # Sections of a run's configuration, in the order they are written.
@@ -154,15 +155,16 @@ class RunDir:
         """Reads which image contents were in which split.
 
         Returns:
-            Columns key, split, species, of strings.
+            Columns key, split, species and, where the data tell, recording, of strings.
 
         Raises:
             DataError: The list is missing or damaged.
         """
-        columns = ["key", "split", "species"]
         try:
-            return pd.read_csv(self.images, dtype=str, usecols=columns, keep_default_na=False)
-        except (OSError, ValueError) as error:
+            images = pd.read_csv(self.images, dtype=str, keep_default_na=False)
+            optional = [RECORDING] if RECORDING in images else []
+            return images[["key", "split", "species", *optional]]
+        except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"{self.images}: cannot be read ({_line(error)}); `python train.py` writes it"
             ) from error
