@@ -326,7 +326,7 @@ class Pipeline:
         answers = []
         for row, (_, references) in enumerate(claims):
             missing = photos[row].status == CENTRE_CROP, not references.count
-            evidence = self._pool(features.rows(np.array([row])), references)
+            evidence = self.pool(features.rows(np.array([row])), references)
             evidence = replace(evidence, acquired=np.array([not any(missing)]))
             seen = [photos[row], *references.photos]
             answers.append(
@@ -334,8 +334,8 @@ class Pipeline:
             )
         return _timed(answers, began)
 
-    def _pool(self, probe: CropFeatures, references: References) -> Evidence:
-        """Pools one probe's references."""
+    def pool(self, probe: CropFeatures, references: References) -> Evidence:
+        """Pools the evidence on one probe and its references, as if every face had been found."""
         if not references.count:
             return Evidence(np.zeros(1), probe.log_odds, probe.log_odds)
         compared = compare(

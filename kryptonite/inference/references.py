@@ -60,15 +60,24 @@ class Compared:
         looks generated refuses nobody. With one reference, this is the evidence on the pair.
         """
         keep = kept(self.mutual)
-        odds = np.where(keep, self.features.log_odds[self.references], np.inf).min(1)
-        agreement = mean_agreement(self.mutual, keep) if self.differential else None
         return Evidence(
-            map_chunks(self._similarity, CHUNK, self.probe, self.references, keep),
+            self.similarity(keep),
             self.features.log_odds[self.probe],
-            odds,
+            np.where(keep, self.features.log_odds[self.references], np.inf).min(1),
             mean_of(self.comparison, keep),
-            agreement=agreement,
+            agreement=self.agreement(keep),
         )
+
+    def similarity(self, keep: np.ndarray) -> np.ndarray:
+        """Cosine of each probe with the mean embedding of the references that N×M bools keep: N."""
+        return map_chunks(self._similarity, CHUNK, self.probe, self.references, keep)
+
+    def agreement(self, keep: np.ndarray) -> np.ndarray:
+        """Mean comparison of the kept references with one another: N; 0 without a differential
+        detector."""
+        if not self.differential:
+            return np.zeros(len(self.probe))
+        return mean_agreement(self.mutual, keep)
 
     def _similarity(
         self, probe: np.ndarray, references: np.ndarray, keep: np.ndarray
