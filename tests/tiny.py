@@ -1,6 +1,7 @@
 """The smallest whole system: scratch networks of some thousand weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,8 @@ def write_run(run: Path) -> Path:
         name: Verifier(fit_fuser(name, evidence, kind), 0.1)
         for name in ("none", "detector", "llr", "multinomial")
     }
-    save_verifiers(run / "fusion.json", "llr", verifiers)
+    fuser = replace(verifiers["llr"].fuser, genuine_agreement_slope=0.1)
+    save_verifiers(run / "fusion.json", "llr", verifiers, several={2: Verifier(fuser, 0.2)})
     seeds = {branch: {"seed": 0} for branch in ("recognition", "liveness")}
     data = {"root": "nowhere", "seed": 0, "pairs": {"seed": 0}}
     config = {

@@ -106,6 +106,39 @@ def test_verify_returns_2_when_image_cannot_be_read(system, photos, tmp_path, ca
     assert error.startswith("kryptonite verify: ") and "broken.png" in error
 
 
+def test_verify_compares_a_photo_with_references(system, photos, pipeline, capsys):
+    references = [word for photo in photos[::-1] for word in ("--reference", photo)]
+    assert main(["verify", photos[0], *references, *system]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = pipeline.verify_references(photos[0], photos[::-1])
+    assert lines[0] == expected.reason and f"{expected.score:.4f}" in lines[1]
+    assert [line.split(":")[0] for line in lines[2:5]] == [photos[0], *photos[::-1]]
+
+
+@pytest.mark.parametrize("given", [["a"], ["a", "b", "--reference", "c"]])
+def test_verify_wants_either_a_second_image_or_references(given, system):
+    with pytest.raises(SystemExit) as end:
+        main(["verify", *given, *system])
+    assert end.value.code == 2
+
+
+def test_submit_scores_probes_against_references(places, run, photos, tmp_path, capsys):
+    (tmp_path / "probes.csv").write_text("probe_id,path\n7,a.png\n")
+    (tmp_path / "references.csv").write_text("reference_id,path\n7,b.png\n7,a.png\n7,c.png\n")
+    (tmp_path / "c.png").write_bytes(b"broken")
+    tables = [f"--{name}={tmp_path / name}.csv" for name in ("probes", "references")]
+    options = ["submit", *tables, "--data_root", str(tmp_path), *places]
+    assert main([*options, "--strict"]) == 1
+    out, err = capsys.readouterr()
+    assert out == (
+        f"{run / 'submission.csv'}: 1 probes, 3 images, no face found in 0 (0 probes refused)\n"
+    )
+    assert err.endswith(f"unreadable: {tmp_path / 'c.png'}\n")
+    assert read_submission(run / "submission.csv")["pair_id"].tolist() == ["00000007"]
+    with pytest.raises(SystemExit):
+        main(["submit", tables[0], *places])
+
+
 def test_submit_writes_every_pair_and_counts_images(places, run, folders, capsys):
     assert main(["submit", "--data_root", str(folders), *places]) == 0
     out, err = capsys.readouterr()

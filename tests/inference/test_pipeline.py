@@ -192,3 +192,57 @@ def test_load_names_what_is_missing_when_a_run_is_unfinished(tmp_path):
     (run / "fusion.json").unlink()
     with pytest.raises(DataError, match=r"fusion\.json missing"):
         load(run)
+
+
+def test_verify_references_is_verify_to_the_bit_when_there_is_one(pipeline, photos):
+    expected = pipeline.verify(photos[0], photos[1])
+    answer = pipeline.verify_references(photos[0], [photos[1]])
+    assert replace(answer, seconds=0) == replace(expected, seconds=0)
+
+
+def test_verify_references_answers_whatever_their_order(pipeline, photos):
+    answer = pipeline.verify_references(photos[0], photos[1:7])
+    moved = pipeline.verify_references(photos[0], photos[6:0:-1])
+    assert answer.score == pytest.approx(moved.score, abs=1e-4)
+    assert answer.threshold == 0.2 and answer.seconds > 0
+    assert answer.accepted == (answer.score >= 0.2) and len(answer.photos) == 7
+    assert answer.status[1:] == moved.status[:0:-1] and len(answer.boxes) == 7
+    assert answer.similarity == pytest.approx(moved.similarity, abs=1e-5)
+
+
+def test_verify_references_leaves_out_references_without_a_face(pipeline, photos, black):
+    expected = pipeline.verify_references(photos[0], photos[1:3])
+    answer = pipeline.verify_references(photos[0], [photos[1], black, photos[2]])
+    assert answer.score == pytest.approx(expected.score, abs=1e-5)
+    assert [photo.status == CENTRE_CROP for photo in answer.photos] == [False, False, True, False]
+    for probe, references, code, words in (
+        (photos[0], [black, black], "no_face_in_photo_b", "no face found in any reference"),
+        (black, photos[1:3], "no_face_in_photo_a", "no face found in the probe"),
+    ):
+        refused = pipeline.verify_references(probe, references)
+        assert (refused.code, refused.reason) == (code, f"refused: {words}")
+        assert refused.score == REFUSED and not refused.accepted and refused.parts is None
+
+
+def test_verify_references_raises_when_run_is_not_calibrated_for_several(pipeline, photos):
+    older = replace(pipeline, several={})
+    assert older.verify_references(photos[0], photos[1:2]).score
+    with pytest.raises(ConfigError, match="not calibrated for several references"):
+        older.verify_references(photos[0], photos[1:3])
+    with pytest.raises(ConfigError, match="at least one reference"):
+        pipeline.verify_references(photos[0], [])
+    with pytest.raises(ConfigError, match="unknown threshold"):
+        pipeline.verify_references(photos[0], photos[1:3], threshold="fmr=0.1")
+
+
+def test_verify_enrolled_answers_each_claim_as_alone(pipeline, faces):
+    enrolled = [pipeline.enrol(faces[1:4]), pipeline.enrol(faces[4:5])]
+    assert [references.count for references in enrolled] == [3, 1]
+    claims = [(faces[0], enrolled[0]), (faces[7], enrolled[1]), (faces[7], enrolled[0])]
+    for claim, answer in zip(claims, pipeline.verify_enrolled(claims), strict=True):
+        (alone,) = pipeline.verify_enrolled([claim])
+        assert answer.code == alone.code and answer.threshold == alone.threshold
+        assert answer.score == pytest.approx(alone.score, abs=1e-5)
+    (single,) = pipeline.verify_many([(faces[7], faces[4])])
+    assert pipeline.verify_enrolled(claims)[1].score == pytest.approx(single.score, abs=1e-5)
+    assert pipeline.verify_enrolled([]) == []

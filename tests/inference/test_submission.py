@@ -1,10 +1,11 @@
 """Submissions: every pair once, refused pairs listed."""
 
 import numpy as np
+import pytest
 
 from kryptonite.data.submission import read_submission
 from kryptonite.fusion.evidence import REFUSED
-from kryptonite.inference.submission import submit
+from kryptonite.inference.submission import submit, submit_references
 
 
 def test_submit_refuses_and_lists_unreadable_pairs_and_pairs_without_a_face(
@@ -34,3 +35,30 @@ def test_submit_writes_every_pair_when_no_image_can_be_read(pipeline, tmp_path):
         path.write_bytes(b"x")
     assert len(submit(pipeline, tmp_path, tmp_path / "s.csv").unreadable) == 1
     assert read_submission(tmp_path / "s.csv")["similarity"].tolist() == [REFUSED]
+
+
+def test_submit_references_scores_each_probe_as_verify_does(pipeline, tmp_path, faces, save):
+    for number, face in enumerate(faces):
+        save(tmp_path / f"{number}.png", face)
+    save(tmp_path / "black.png", np.zeros((160, 160, 3), np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    sets = {"ann": ["1", "2", "black"], "ben": ["3"], "none": ["black", "broken"]}
+    rows = [f"{name},{photo}.png" for name, photos in sets.items() for photo in photos]
+    (tmp_path / "references.csv").write_text("\n".join(["reference_id,path", *rows]))
+    claims = [("0", "ann"), ("4", "ben"), ("5", "none"), ("black", "ann"), ("6", "ann")]
+    rows = [f"{number},{photo}.png,{name}" for number, (photo, name) in enumerate(claims)]
+    (tmp_path / "probes.csv").write_text("\n".join(["probe_id,path,reference_id", *rows]))
+    tables = tmp_path / "probes.csv", tmp_path / "references.csv", tmp_path
+    report = submit_references(pipeline, *tables, tmp_path / "submission.csv")
+    assert report.scores["count"].tolist() == [2, 1, 0, 2, 2] and report.images == 10
+    assert report.unreadable == [str(tmp_path / "broken.png")] and report.refused == 2
+    assert report.no_face == [str(tmp_path / "black.png")]
+    table = read_submission(tmp_path / "submission.csv")
+    assert table["pair_id"].tolist() == [f"{number:08d}" for number in range(5)]
+    score = table["similarity"].to_numpy()
+    assert score[2] == score[3] == REFUSED
+    for row, probe, references in ((0, 0, (1, 2)), (1, 4, (3,)), (4, 6, (1, 2))):
+        (answer,) = pipeline.verify_enrolled(
+            [(faces[probe], pipeline.enrol([faces[number] for number in references]))]
+        )
+        assert score[row] == pytest.approx(answer.score, abs=1e-4)

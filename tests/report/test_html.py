@@ -37,7 +37,7 @@ PROVENANCE = {
 
 @pytest.fixture
 def page(tmp_path, faces, save):
-    def write(refused=None, transfer=(), **changes):
+    def write(refused=None, transfer=(), references=None, **changes):
         scored = scored_pairs(path=str(save(tmp_path / "face.jpg", faces[0])))
         if refused is not None:
             scored = refuse(scored, refused)
@@ -50,6 +50,7 @@ def page(tmp_path, faces, save):
             3,
             ["swap"],
             transfer=parse_transfer(pd.DataFrame(transfer), "t.csv") if transfer else (),
+            references=references,
         )
         write_report(tmp_path / "report.html", inputs)
         return (tmp_path / "report.html").read_text(encoding="utf-8"), findings
@@ -189,3 +190,19 @@ def test_environment_finds_every_template():
         "terms.html",
         "transfer.html",
     ]
+
+
+def test_write_report_shows_several_references_when_they_were_measured(page):
+    figures = {"eer": 0.061, "sv_eer": 0.002, "spf_eer": 0.103, "fnmr": 0.03, "fmr": 0.0}
+    figures |= {"iapar": 0.204, "intervals": dict.fromkeys(figures, (0.01, 0.2))}
+    figures["intervals"]["iapar"] = (0.1, 0.3)
+    row = {**figures, "change": -0.044, "change_interval": (-0.063, -0.03)}
+    rows = [
+        {"references": 1, "forged": 0, "system": {**row, "change": 0.0}, "alone": figures},
+        {"references": 5, "forged": 1, "system": row, "alone": figures},
+    ]
+    shown = {"rows": rows, "people": 44, "trials": {"same": 11, "different": 22, "synthetic": 33}}
+    html, _ = page(references=shown)
+    for text in ("5, one of them forged", "-4.4", "[-6.3, -3.0]", "20.4%", "33 synthetic trials"):
+        assert text in html, text
+    assert 'id="references"' not in page()[0]
