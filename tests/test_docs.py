@@ -294,7 +294,7 @@ PYTHON_PAGES = [path for path in PAGES if blocks(path, "python") and path.stem !
 def test_docs_python_example_runs(path, tmp_path, faces, save, monkeypatch, capsys):
     write_gate(tmp_path / "gate.json", write_run(tmp_path / "runs/demo"))
     write_run(tmp_path / "runs/default")
-    for name, face in zip("ab", faces, strict=False):
+    for name, face in zip(("a", "b", "c", "probe"), faces, strict=False):
         save(tmp_path / f"{name}.jpg", face)
     monkeypatch.chdir(tmp_path)
     for block in blocks(path, "python"):

@@ -205,7 +205,7 @@ def load_probes(
         if table.empty:
             raise DataError(f"{path}: contains no rows")
         refuse_blanks(path, table, names)
-        table["reference_id"] = parse_labels(table["reference_id"])
+        table["reference_id"] = parse_labels(path, table["reference_id"])
         table["path"] = resolve_paths(table["path"].tolist(), Path(root), Path(path))
     rows["probe_id"] = parse_pair_ids(probes, rows["probe_id"])
     refuse_rows(probes, rows["probe_id"].duplicated(), "probe_id occurs twice")

@@ -50,7 +50,7 @@ def test_submit_references_scores_each_probe_as_verify_does(pipeline, tmp_path, 
     (tmp_path / "probes.csv").write_text("\n".join(["probe_id,path,reference_id", *rows]))
     tables = tmp_path / "probes.csv", tmp_path / "references.csv", tmp_path
     report = submit_references(pipeline, *tables, tmp_path / "submission.csv")
-    assert report.scores["count"].tolist() == [2, 1, 0, 2, 2] and report.images == 10
+    assert report.scores["count"].tolist() == [2, 1, 0, 2, 2] and report.images == 9
     assert report.unreadable == [str(tmp_path / "broken.png")] and report.refused == 2
     assert report.no_face == [str(tmp_path / "black.png")]
     table = read_submission(tmp_path / "submission.csv")

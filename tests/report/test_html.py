@@ -184,6 +184,7 @@ def test_environment_finds_every_template():
         "ablation.html",
         "base.html",
         "macros.html",
+        "references.html",
         "report.html",
         "robustness.html",
         "scores.html",
