@@ -84,7 +84,7 @@ def test_command_describes_itself_with_examples_when_asked_for_help(command, cap
     [
         ([], "the following arguments are required: COMMAND"),
         (["paint"], "invalid choice: 'paint'"),
-        (["verify", "a.jpg"], "the following arguments are required: B"),
+        (["verify", "a.jpg"], "give either a second image or --reference"),
         (["submit", "--device", "abacus"], "invalid choice: 'abacus'"),
         (["train", "--nonsense", "1"], "nonsense"),
     ],
