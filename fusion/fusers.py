@@ -256,7 +256,7 @@ class NonLinearLLR(Fuser):
 
         kind = np.asarray(kind)
         identity = fit_identity(evidence, kind)
-        *slopes, agreement, intercept = fit_bona_fide(
+        detector, similarity, comparison, agreement, intercept = fit_bona_fide(
             kind,
             -evidence.max_log_odds,
             evidence.similarity,
@@ -266,7 +266,9 @@ class NonLinearLLR(Fuser):
         start = cls(
             identity.slope,
             identity.intercept,
-            *slopes,
+            detector,
+            similarity,
+            comparison,
             intercept,
             genuine_agreement_slope=agreement,
         )

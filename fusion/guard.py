@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from kryptonite.fusion.cross import CrossFitted, cross_fit
+from kryptonite.fusion.cross import CrossFitted, Scorer, cross_fit
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import RHO_GRID, Fuser, NonLinearLLR, RecognitionAlone
+
+FitT = TypeVar("FitT", bound=Scorer)
 
 FMRS = (0.1, 0.01, 0.001)  # false match rates whose thresholds a run offers by name
 # Fewer false matches do not place a threshold. Exact in floating point: 0.001 × 10,000 is 10.
@@ -119,7 +122,7 @@ def cross_fit_as(
     return replace(crossed, fusers=[guarded_as(fuser, each) for each in crossed.fusers])
 
 
-def guarded_as(fuser: Fuser, other: Fuser) -> Fuser:
+def guarded_as(fuser: Fuser, other: FitT) -> FitT:
     """Gives another fit the weight of the spoof evidence of a guarded fuser of the same class."""
     if not isinstance(fuser, NonLinearLLR):
         return other

@@ -22,7 +22,13 @@ from kryptonite.fusion.guard import (
     threshold_at_fmr,
 )
 from kryptonite.fusion.references import MOST, fit_references
-from kryptonite.fusion.verifier import Verifier, load_origin, load_verifiers, save_verifiers
+from kryptonite.fusion.verifier import (
+    Verifier,
+    load_origin,
+    load_several,
+    load_verifiers,
+    save_verifiers,
+)
 from kryptonite.inference.evidence import extract_pairs
 from kryptonite.inference.extractor import FeatureExtractor
 from kryptonite.inference.references import pool_trials
@@ -209,6 +215,7 @@ def _fitted(run: RunDir, mark: str, branches: dict[str, Any]) -> dict[str, Any] 
     try:
         metrics = run.read_metrics()
         load_verifiers(run.fusion)
+        load_several(run.fusion)
         origin = load_origin(run.fusion)
         _ = metrics["validation"]["fused"], metrics["validation"]["recognition_alone"]
     except (DataError, KeyError, TypeError) as error:
