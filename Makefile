@@ -35,10 +35,10 @@ demo: setup
 	$(RUN) -m kryptonite demo $(DEMO_ARGS)
 
 test: setup
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 2 $(PYTEST_ARGS)
 
 test-fast: setup
-	$(RUN) -m pytest -m "not slow and not faults" $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 2 -m "not slow and not faults" $(PYTEST_ARGS)
 
 faults: setup
 	$(RUN) -m pytest -m faults tests/faults $(PYTEST_ARGS)

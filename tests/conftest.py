@@ -3,6 +3,9 @@
 import os
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+# Read when torch is imported, here and in the commands that tests start: two workers of the suite
+# on two cores would otherwise wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np

@@ -123,7 +123,7 @@ def draw(changes, count, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["prepare", "submit", "evaluate", "publish"])
+@pytest.mark.parametrize("command", ["prepare", "submit"])
 def test_command_ends_in_the_same_bytes_when_it_was_killed(place, command):
     made, before, whole, changes = place(command)
     check_killed(made, before, whole, draw(changes, 2))
@@ -153,7 +153,7 @@ def check_signalled(made, whole, moment, number):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "number"),
-    [("prepare", signal.SIGTERM), ("submit", signal.SIGINT), ("evaluate", signal.SIGTERM)],
+    [("prepare", signal.SIGTERM), ("submit", signal.SIGINT)],
 )
 def test_command_leaves_nothing_unfinished_when_it_is_signalled(place, command, number):
     made, _, whole, changes = place(command)

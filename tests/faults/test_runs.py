@@ -287,7 +287,14 @@ def test_check_writable_leaves_nothing_and_names_the_file(tmp_path):
     assert caught.value.filename == str(tmp_path)
 
 
-@pytest.mark.parametrize("size", [3_000, 60_000, 200_000])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(3_000, marks=pytest.mark.faults),
+        60_000,
+        pytest.param(200_000, marks=pytest.mark.faults),
+    ],
+)
 def test_train_ends_in_one_line_and_resumes_when_the_disk_is_full(
     data, trained, tmp_path, call, size
 ):
@@ -329,11 +336,15 @@ def wait_for(path, process):
 @pytest.mark.parametrize(
     ("number", "moment", "workers"),
     [
-        (signal.SIGTERM, ".lock", 0),
-        (signal.SIGTERM, "recognition/training/0/last.ckpt", 0),
+        pytest.param(signal.SIGTERM, ".lock", 0, marks=pytest.mark.faults),
+        pytest.param(
+            signal.SIGTERM, "recognition/training/0/last.ckpt", 0, marks=pytest.mark.faults
+        ),
         (signal.SIGTERM, "recognition/training/0/last.ckpt", 1),
-        (signal.SIGTERM, "comparison", 0),
-        (signal.SIGINT, "recognition/training/0/last.ckpt", 0),
+        pytest.param(signal.SIGTERM, "comparison", 0, marks=pytest.mark.faults),
+        pytest.param(
+            signal.SIGINT, "recognition/training/0/last.ckpt", 0, marks=pytest.mark.faults
+        ),
         (signal.SIGINT, "liveness", 0),
     ],
 )
