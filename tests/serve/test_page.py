@@ -633,7 +633,7 @@ def test_page_has_landmarks_headings_and_live_regions(visit, photos, answer):
     assert headings[0] == "H1" and "H1" not in headings[1:]
 
 
-# The page's policy refuses a style element; a sheet made by the browser's driver is no such element.
+# The page's policy refuses style elements, but not a sheet that the browser's driver makes.
 ADOPT = """(style) => {
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(style);
