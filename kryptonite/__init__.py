@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kryptonite.core import errors
     from kryptonite.inference.gate import GateScore, MatcherGate
-    from kryptonite.inference.pipeline import Pipeline, Verification
+    from kryptonite.inference.pipeline import Explanation, Pipeline, Verification
     from kryptonite.runs.config import RunConfig
     from kryptonite.runs.gate import fit_gate, load_gate
     from kryptonite.runs.load import from_pretrained, load
     from kryptonite.runs.stages import train
 
 __all__ = [
+    "Explanation",
     "GateScore",
     "MatcherGate",
     "Pipeline",
@@ -60,6 +61,7 @@ if (_CHECKOUT / "detection").is_dir() and (_CHECKOUT / "pyproject.toml").is_file
     sys.meta_path.append(_PartsOfCheckout)
 
 _ATTRIBUTES = {
+    "Explanation": ("kryptonite.inference.pipeline", "Explanation"),
     "GateScore": ("kryptonite.inference.gate", "GateScore"),
     "MatcherGate": ("kryptonite.inference.gate", "MatcherGate"),
     "Pipeline": ("kryptonite.inference.pipeline", "Pipeline"),

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "make data, train, submit and report: the whole chain, from nothing",
     "gate": "put a run's evidence of forgery behind another face matcher",
     "verify": "decide whether two photos are genuine and show the same person",
+    "explain": "write why two photos are accepted or refused as one HTML sheet",
     "serve": "answer the same over HTTP, with a page",
 }
 

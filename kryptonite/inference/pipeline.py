@@ -14,9 +14,10 @@ from kryptonite.core.errors import ConfigError
 from kryptonite.core.images import read_rgb
 from kryptonite.core.quality import FaceQuality, measure_face
 from kryptonite.detection.faces import CENTRE_CROP, AlignedFaces
-from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.evidence import REFUSED, Evidence
 from kryptonite.fusion.fusers import Fuser, Parts
 from kryptonite.fusion.references import verifier_of
+from kryptonite.fusion.verbal import in_words
 from kryptonite.fusion.verifier import STORED, Verifier
 from kryptonite.inference.evidence import extract_pairs, pair_evidence
 from kryptonite.inference.extractor import CropFeatures, FeatureExtractor, FeatureTable
@@ -25,8 +26,10 @@ from kryptonite.inference.verdict import (
     ACCEPTED,
     REASONS,
     REASONS_OF_REFERENCES,
+    branch_of_refusal,
     code_of_missing,
     code_of_refusal,
+    photo_of_refusal,
 )
 from kryptonite.recognition.differential.detector import DifferentialDetector
 
@@ -133,6 +136,30 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """Why two images are accepted or refused, as far as it was measured to be true.
+
+    `benchmarks/evidence.py` measures it. A region of the face is not named: see docs/limits.md.
+
+    Args:
+        answer: The answer of `verify`.
+        photo: 0 or 1, the photo that lowered the score of a pair refused as a forgery; None for
+            other pairs.
+        branch: Name of a field of `PairParts`, the branch that lowered the score of a refused pair
+            most; None for accepted pairs, and without parts.
+        llr: Natural-log likelihood ratio that both images are bona fide and show one person; None
+            where the fusion is not calibrated or a face is missing.
+        support: The same in words, on the scale `fusion.verbal.SCALE`; None likewise.
+    """
+
+    answer: Verification
+    photo: int | None
+    branch: str | None
+    llr: float | None
+    support: str | None
+
+
+@dataclass(frozen=True)
 class References:
     """Photos of one person to compare probes with, extracted and compared with one another.
 
@@ -207,6 +234,29 @@ class Pipeline:
         began = time.perf_counter()
         (answer,) = self.verify_many([(read_rgb(image_a), read_rgb(image_b))], [threshold])
         return replace(answer, seconds=time.perf_counter() - began)
+
+    def explain(self, image_a: Image, image_b: Image, threshold: str = STORED) -> Explanation:
+        """Compares two images as `verify` does, and says what lowered the score.
+
+        Args:
+            image_a: A file's path, its bytes, or the file itself, open for reading bytes.
+            image_b: Likewise.
+            threshold: Name of one of the verifier's thresholds.
+
+        Raises:
+            ImageReadError: An image cannot be read.
+            ConfigError: There is no threshold of this name.
+        """
+        answer = self.verify(image_a, image_b, threshold)
+        llr = self.verifier.fuser.llr(np.array([answer.score]))
+        known = llr is not None and answer.score > REFUSED
+        return Explanation(
+            answer=answer,
+            photo=photo_of_refusal(answer.code, [photo.log_odds for photo in answer.photos]),
+            branch=branch_of_refusal(answer.code, asdict(answer.parts) if answer.parts else {}),
+            llr=float(llr[0]) if known else None,
+            support=in_words(float(llr[0])) if known else None,
+        )
 
     def verify_many(
         self,

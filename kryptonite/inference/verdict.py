@@ -1,6 +1,6 @@
 """Why a pair is accepted or refused: one code, and the same in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +23,14 @@ REASONS = {
     "no_face_in_either_photo": "refused: no face found in either photo",
 }
 
-# The same for a probe, which takes the place of the first photo, and its references.
+OF_FORGERIES = (
+    "photo_a_looks_generated",
+    "photo_b_looks_generated",
+    "both_photos_look_generated",
+    PHOTOS_DISAGREE,
+)
+
+# The reasons for a probe, which takes the place of the first photo, and its references.
 REASONS_OF_REFERENCES = {
     **REASONS,
     "photo_a_looks_generated": "refused: the probe looks generated",
@@ -73,6 +80,39 @@ def code_of_refusal(fuser: Fuser, evidence: Evidence) -> str:
     first, second = (odds > 0) if (odds > 0).all() else (odds == odds.max())
     which = _which(first, second, both="both_photos")
     return f"{which}_look_generated" if which == "both_photos" else f"{which}_looks_generated"
+
+
+def branch_of_refusal(code: str, parts: Mapping[str, float]) -> str | None:
+    """Names the branch that lowered a refused pair's score most.
+
+    Args:
+        code: A key of `REASONS`.
+        parts: What each branch says, by the names of `fusers.Parts`; empty without parts.
+
+    Returns:
+        A name of `parts`; None for accepted pairs, without a face or without parts.
+    """
+    if code == DIFFERENT_PEOPLE and parts:
+        return "recognition"
+    if code not in OF_FORGERIES or not parts:
+        return None
+    return min((name for name in parts if name != "recognition"), key=parts.__getitem__)
+
+
+def photo_of_refusal(code: str, log_odds: Sequence[float]) -> int | None:
+    """Names the photo that lowered a refused pair's score: the one that looks more generated.
+
+    Args:
+        code: A key of `REASONS`.
+        log_odds: Log-odds of 'synthetic' of both photos.
+
+    Returns:
+        0 or 1; None unless the pair is refused as a forgery, and where both look alike.
+    """
+    first, second = log_odds
+    if code not in OF_FORGERIES or first == second:
+        return None
+    return int(second > first)
 
 
 def _which(first: bool, second: bool, both: str) -> str:
