@@ -32,8 +32,8 @@ def write_explanation(target: Path, explanation: Mapping[str, Any], names: tuple
 
     Args:
         target: File to write.
-        explanation: The fields of `Explanation`, nested, and `scale`, whose words are used; crops are
-            uint8 S×S×3, RGB.
+        explanation: The fields of `Explanation`, nested, and `scale`, the source of its words;
+            crops are uint8 S×S×3, RGB.
         names: What to call both photos.
     """
     answer = explanation["answer"]

@@ -212,3 +212,12 @@ def test_prepare_returns_2_when_network_cannot_tell_faces_apart(folders, capsys)
 def test_demo_is_smaller_when_short():
     short, whole = DemoConfig(**SHORT), DemoConfig()
     assert all(getattr(short, name) < getattr(whole, name) for name in SHORT)
+
+
+def test_explain_writes_a_sheet_and_prints_the_reason(system, photos, pipeline, tmp_path, capsys):
+    out = tmp_path / "why.html"
+    assert main(["explain", *photos, *system, "--out", str(out)]) == 0
+    reason = pipeline.verify(*photos).reason
+    assert capsys.readouterr().out == f"{reason}; wrote {out}\n"
+    html = out.read_text(encoding="utf-8")
+    assert f"<h1>{reason.capitalize()}</h1>" in html and html.count("data:image/png") == 2

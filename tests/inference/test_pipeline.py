@@ -11,6 +11,7 @@ import pytest
 from kryptonite.core.errors import ConfigError, DataError, ImageReadError
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
 from kryptonite.fusion.evidence import REFUSED
+from kryptonite.fusion.verbal import in_words
 from kryptonite.runs.load import load
 from tests.tiny import write_run
 
@@ -246,3 +247,32 @@ def test_verify_enrolled_answers_each_claim_as_alone(pipeline, faces):
     (single,) = pipeline.verify_many([(faces[7], faces[4])])
     assert pipeline.verify_enrolled(claims)[1].score == pytest.approx(single.score, abs=1e-5)
     assert pipeline.verify_enrolled([]) == []
+
+
+def test_explain_agrees_with_verify_and_words_its_likelihood_ratio(pipeline, photos):
+    explained, answer = pipeline.explain(*photos[:2]), pipeline.verify(*photos[:2])
+    assert explained.answer == replace(answer, seconds=explained.answer.seconds)
+    assert explained.llr == pytest.approx(answer.score)  # as the fusion `llr` defines its score
+    assert explained.support == in_words(explained.llr)
+
+
+def test_explain_names_the_photo_of_the_higher_log_odds_when_a_forgery_is_refused(pipeline, photos):
+    refusing = replace(pipeline.verifier, threshold=1e6)
+    fuser = replace(refusing.fuser, identity_intercept=100.0)  # surely one person
+    refusing = replace(refusing, fuser=fuser)
+    strict = replace(pipeline, verifiers={pipeline.chosen: refusing})
+    explained = strict.explain(*photos[:2])
+    odds = [photo.log_odds for photo in explained.answer.photos]
+    assert explained.photo == int(np.argmax(odds))
+    assert explained.branch in ("detector", "similarity", "differential_detector")
+
+
+def test_explain_states_no_likelihood_ratio_when_a_face_is_missing(pipeline, photos, black):
+    explained = pipeline.explain(photos[0], black)
+    assert (explained.photo, explained.branch) == (None, None)
+    assert (explained.llr, explained.support) == (None, None)
+
+
+def test_explain_states_no_likelihood_ratio_when_the_fusion_is_not_calibrated(pipeline, photos):
+    plain = replace(pipeline, chosen="none").explain(*photos[:2])
+    assert (plain.llr, plain.support, plain.branch) == (None, None, None)

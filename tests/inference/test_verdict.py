@@ -5,7 +5,16 @@ import pytest
 
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import DetectorAlone, NonLinearLLR, RecognitionAlone
-from kryptonite.inference.verdict import REASONS, code_of_missing, code_of_refusal
+from kryptonite.inference.verdict import (
+    ACCEPTED,
+    DIFFERENT_PEOPLE,
+    PHOTOS_DISAGREE,
+    REASONS,
+    branch_of_refusal,
+    code_of_missing,
+    code_of_refusal,
+    photo_of_refusal,
+)
 
 FUSER = NonLinearLLR(10.0, -3.0, 1.0, 0.0, 1.0, 0.0, 0.5)
 
@@ -62,3 +71,31 @@ def test_reasons_say_refused_unless_accepted():
     assert [code for code, text in REASONS.items() if not text.startswith("refused: ")] == [
         "accepted"
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "branch"),
+    [
+        (ACCEPTED, None),
+        ("no_face_in_photo_a", None),
+        (DIFFERENT_PEOPLE, "recognition"),
+        ("photo_a_looks_generated", "detector"),
+        (PHOTOS_DISAGREE, "detector"),
+    ],
+)
+def test_branch_of_refusal_is_the_lowest_part_of_what_the_pair_was_refused_for(code, branch):
+    parts = {"recognition": -9, "detector": -3, "similarity": 1, "differential_detector": -2}
+    assert branch_of_refusal(code, parts) == branch
+    assert branch_of_refusal(code, {}) is None
+
+
+@pytest.mark.parametrize("code", [PHOTOS_DISAGREE, "both_photos_look_generated"])
+def test_photo_of_refusal_is_the_one_that_looks_more_generated(code):
+    assert photo_of_refusal(code, [2.0, 1.0]) == 0
+    assert photo_of_refusal(code, [-2.0, -1.0]) == 1
+    assert photo_of_refusal(code, [1.0, 1.0]) is None
+
+
+@pytest.mark.parametrize("code", [ACCEPTED, DIFFERENT_PEOPLE, "no_face_in_either_photo"])
+def test_photo_of_refusal_is_none_when_the_pair_is_not_refused_as_a_forgery(code):
+    assert photo_of_refusal(code, [2.0, 1.0]) is None
