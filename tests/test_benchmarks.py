@@ -16,13 +16,20 @@ import pytest
 import yaml
 
 from benchmarks import transfer_photos, unseen
+from benchmarks.evidence import MOUTH, cover, measure_pairs, measure_regions, paste_part
 from benchmarks.face_mesh import load_mesh, mesh_swap, shape_distance, warp_mesh
 from benchmarks.transfer import line, measure_source
 from benchmarks.transfer_photos import COLUMNS as PHOTO_COLUMNS
 from benchmarks.transfer_photos import Photo, forgeries, write_sources
 from kryptonite.cli.configuration import read_run_config
+from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import WeightsError
 from kryptonite.data.demo import MARKER
+from kryptonite.detection.faces import FOUND, AlignedFaces
+from kryptonite.detection.warp import template_points
+from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.fusers import NonLinearLLR
+from kryptonite.inference.extractor import CropFeatures
 from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.train import LivenessInputs, train_detector
 from kryptonite.nn.train.job import TrainingJob
@@ -361,3 +368,86 @@ def test_unseen_refuses_a_source_without_name_or_root(source, tmp_path, monkeypa
     with pytest.raises(SystemExit):
         unseen.main()
     assert "is not NAME=DATA_ROOT" in capsys.readouterr().err
+
+
+RED = np.array([255, 0, 0], np.uint8)
+
+
+def aligned(images):
+    """Images that are aligned crops already."""
+    count, template = len(images), CropTemplate(112)
+    landmarks = np.repeat(template_points(template)[None], count, 0)
+    boxes = np.tile(np.float32([0, 0, 112, 112]), (count, 1))
+    crops = {template: np.stack(images)}
+    return AlignedFaces(crops, landmarks, boxes, np.ones(count, np.float32), [FOUND] * count)
+
+
+def red_share(faces):
+    """Features whose log-odds of 'synthetic' count red pixels."""
+    crops = faces.crops_for(CropTemplate(112)).pixels
+    odds = (crops == RED).all(3).mean((1, 2)).astype(np.float32)
+    return CropFeatures(np.ones((len(crops), 1), np.float32), odds, None)
+
+
+@pytest.mark.parametrize(("sign", "hit"), [(-1, 1.0), (1, 0.0)], ids=["true", "false"])
+def test_measure_regions_scores_a_detector_by_whether_it_sees_the_change(sign, hit):
+    fuser = SimpleNamespace(score=lambda evidence: sign * evidence.log_odds_a)
+    pipeline = SimpleNamespace(
+        extractor=SimpleNamespace(
+            cache=SimpleNamespace(aligner=aligned),
+            recogniser=SimpleNamespace(spec=SimpleNamespace(template=CropTemplate(112))),
+            from_faces=red_share,
+        ),
+        differential=None,
+        verifier=SimpleNamespace(fuser=fuser),
+    )
+    photo = smooth_photo(3, 112)
+    forged = photo.copy()
+    forged[60:100, 60:100] = RED
+    (row,) = measure_regions(pipeline, iter([("a", "one part", forged, photo, photo)]))
+    assert row["hit"] == hit and 0 < row["chance"] < 0.5
+    assert (row["moves more"] > 0.9) == (sign < 0)
+
+
+def test_measure_pairs_counts_photos_and_causes_of_refused_pairs():
+    rows = [
+        ("synthetic", 0.9, -3.0, 4.0, 1),  # right photo
+        ("synthetic", 0.9, 4.0, 3.0, 1),  # wrong photo
+        ("synthetic", -0.5, -3.0, -2.0, 1),  # refused as different people: names no photo
+        ("synthetic", 0.9, -9.0, -9.5, 1),  # accepted
+        ("different", -0.5, -3.0, -3.0, 0),
+        ("different", -0.5, 9.0, -3.0, 0),  # taken for a forgery
+        ("same", 0.9, 4.0, -3.0, 0),  # no wrong side
+    ]
+    names = ["kind", "similarity", "log_odds_a", "log_odds_b", "synthetic_b"]
+    pairs = pd.DataFrame(rows, columns=names).assign(label_a="a", comparison=0.0, acquired=True)
+    fuser = NonLinearLLR(10.0, -3.0, 1.0, 0.0, 0.0, 0.0)
+    pairs["score"] = fuser.score(Evidence.of(pairs))
+    pipeline = SimpleNamespace(
+        score_pairs=lambda pairs: (pairs, None),
+        verifier=SimpleNamespace(fuser=fuser, threshold=0.0),
+    )
+    measured = measure_pairs(pipeline, pairs)
+    assert len(measured) == 6
+    assert measured["photo"].dropna().tolist() == [True, False]
+    assert measured["cause"].dropna().tolist() == [True, True, False, True, False]
+    assert measured["higher log-odds"].dropna().tolist() == [True, False, True, False]
+
+
+def test_cover_changes_the_window_alone_and_the_same_one_in_a_wider_crop():
+    crop = smooth_photo(4, 112)
+    for blurred in (False, True):
+        changed = (cover(crop, CropTemplate(112), (0.25, 0, 0.5, 0.5), blurred) != crop).any(2)
+        assert changed[:56, 28:56].mean() > 0.9 and not changed[56:].any()
+        assert not changed[:, :28].any() and not changed[:, 56:].any()
+    changed = (cover(crop, CropTemplate(112, 0.5), (0, 0, 1, 1), True) != crop).any(2)
+    assert changed[28:84, 28:84].mean() > 0.9 and not changed[:28].any()
+
+
+def test_paste_part_changes_the_mouth_alone():
+    photo, forged = smooth_photo(5, 112), smooth_photo(6, 112)
+    points = template_points(CropTemplate(112))
+    pasted = paste_part(photo, forged, points, MOUTH)
+    x, y = points[3:].mean(0).astype(int)
+    assert np.array_equal(pasted[y, x], forged[y, x])
+    assert np.array_equal(pasted[:60], photo[:60])
