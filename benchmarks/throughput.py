@@ -38,6 +38,8 @@ from kryptonite.data.protocol import load_protocol
 from kryptonite.data.submission import write_submission
 from kryptonite.detection import cache as cache_module
 from kryptonite.detection.aligner import Aligner
+from kryptonite.detection.cascade_onnx import has_cascade
+from kryptonite.detection.mtcnn_export import export_cascade
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.metrics.error_rates import eer_challenge
 from kryptonite.nn.model import ENGINES, EXPORT_FILE
@@ -235,6 +237,8 @@ def main() -> int:
         root = Path(run.read_config()["data"]["root"])
         if not all((folder / EXPORT_FILE).exists() for folder in (run.recognition, run.liveness)):
             export_networks(load(options.run, device="cpu"))
+        if not has_cascade(run.faces):
+            export_cascade(run.faces)
         with tempfile.TemporaryDirectory() as folder:
             results = [
                 measure(name, make(root, options.pairs), options.run, options.rounds, Path(folder))

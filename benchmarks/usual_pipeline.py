@@ -22,7 +22,7 @@ from kryptonite.fusion.evidence import Evidence
 from kryptonite.inference.evidence import pair_evidence
 from kryptonite.inference.extractor import CropFeatures
 from kryptonite.inference.pipeline import Pipeline
-from kryptonite.recognition.differential.features import FeatureMaps
+from kryptonite.recognition.differential.maps import FeatureMaps
 
 
 class UsualPipeline:

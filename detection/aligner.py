@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,10 +17,13 @@ from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.device import choose_device
 from kryptonite.core.errors import ConfigError
-from kryptonite.detection.cascade import Cascade
+from kryptonite.detection.cascade_onnx import OnnxCascade
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL, AlignedFaces
 from kryptonite.detection.uniform import make_uniform
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
+
+if TYPE_CHECKING:  # torch takes seconds to import, and exported networks do without it
+    import torch
 
 _BATCH_PIXELS = 2**23  # bounds the memory of a batch of large photos
 # The first search expects a face of this fraction of the shorter side, or larger.
@@ -109,15 +113,19 @@ class Aligner:
     Args:
         config: Settings of the face search.
         templates: Crops to cut from every image.
-
-    Attributes:
-        device: Where faces are searched for.
+        exports: Folder of MTCNN's exported networks, which then search on the CPU by ONNX Runtime;
+            None searches by torch.
 
     Raises:
         ConfigError: The common size or quality is out of range.
     """
 
-    def __init__(self, config: AlignerConfig, templates: Sequence[CropTemplate]):
+    def __init__(
+        self,
+        config: AlignerConfig,
+        templates: Sequence[CropTemplate],
+        exports: Path | None = None,
+    ):
         if config.common_side < 0 or not 0 <= config.common_quality <= 100:
             raise ConfigError(
                 "common_side must be 0 or more and common_quality 0..100, "
@@ -125,8 +133,13 @@ class Aligner:
             )
         self.config = config
         self.templates = list(templates)
-        self.device = choose_device(config.device)
-        self._cascade = Cascade(self.device)
+        self.exports = exports
+        self._cascade = OnnxCascade(exports) if exports else _torch_cascade(self.device)
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where torch searches for faces."""
+        return choose_device(self.config.device)
 
     @property
     def search_settings(self) -> dict[str, Any]:
@@ -274,6 +287,12 @@ class Aligner:
                                 (points[best] - search.shift) / search.scale,
                             )
         return found
+
+
+def _torch_cascade(device: "torch.device") -> Any:
+    from kryptonite.detection.cascade import Cascade
+
+    return Cascade(device)
 
 
 def leaves(box: np.ndarray, shape: tuple[int, ...]) -> bool:

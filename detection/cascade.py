@@ -17,14 +17,11 @@ from facenet_pytorch.models.utils.detect_face import bbreg, generateBoundingBox,
 from torchvision.ops.boxes import batched_nms
 
 from kryptonite.core.pinned import check_pinned
+from kryptonite.detection.boxes import CELL, suppress_contained
 
-_CELL = 12  # side of the first network's receptive field, in pixels
 # Candidates per forward pass. With 512 the last network allocates blocks of 140 MB of varying size,
 # which fragment the heap.
 _BATCH = 64
-# Log-odds that differ by less than this are taken for equal. The same face's differ by about 1e-5
-# from batch to batch, by the order in which floats are summed.
-_TIE = 1e-4
 
 
 class Cascade:
@@ -38,20 +35,8 @@ class Cascade:
     """
 
     def __init__(self, device: torch.device):
-        # facenet-pytorch reads these files itself, from beside its code.
-        data = Path(facenet_pytorch.__file__).parent / "data"
-        for network in ("pnet", "rnet", "onet"):
-            check_pinned("facenet_pytorch", data / f"{network}.pt")
-        mtcnn = MTCNN(keep_all=True, device=device)
-        # A large face's boxes have probabilities so close to 1 that one face in several hundred has
-        # two equal ones in float32. Log-odds still tell them apart.
-        mtcnn.rnet.softmax5_1 = mtcnn.onet.softmax6_1 = torch.nn.Identity()
-        self._networks = [
-            network.to(memory_format=torch.channels_last)
-            for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)
-        ]
-        self._thresholds, self._device = mtcnn.thresholds, device
-        self.factor = mtcnn.factor  # from one level of the pyramid to the next
+        self._networks, self._thresholds, self.factor = load_networks(device)
+        self._device = device
 
     @torch.inference_mode()
     def __call__(
@@ -96,8 +81,8 @@ class Cascade:
                 torch.zeros(0, dtype=torch.long, device=self._device),
             )
         ]
-        scale = _CELL / min_face * self.factor**skip
-        while min(height, width) * scale >= _CELL:
+        scale = CELL / min_face * self.factor**skip
+        while min(height, width) * scale >= CELL:
             small = sums.shrunk(int(height * scale + 1), int(width * scale + 1))
             regression, probability = self._networks[0](_normalised(small))
             boxes, rows = generateBoundingBox(
@@ -154,6 +139,31 @@ class Cascade:
             (logits[:, 1] - logits[:, 0])[passed],
             *(output[passed] for output in outputs),
         )
+
+
+def load_networks(
+    device: torch.device,
+) -> tuple[list[torch.nn.Module], list[float], float]:
+    """Loads MTCNN: its three networks, their thresholds, and the pyramid's factor.
+
+    The last outputs of the second and the third network are logits.
+
+    Raises:
+        WeightsError: The networks' weights are not those of the pinned package.
+    """
+    # facenet-pytorch reads these files itself, from beside its code.
+    data = Path(facenet_pytorch.__file__).parent / "data"
+    for network in ("pnet", "rnet", "onet"):
+        check_pinned("facenet_pytorch", data / f"{network}.pt")
+    mtcnn = MTCNN(keep_all=True, device=device)
+    # A large face's boxes have probabilities so close to 1 that one face in several hundred has
+    # two equal ones in float32. Log-odds still tell them apart.
+    mtcnn.rnet.softmax5_1 = mtcnn.onet.softmax6_1 = torch.nn.Identity()
+    networks = [
+        network.to(memory_format=torch.channels_last)
+        for network in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)
+    ]
+    return networks, mtcnn.thresholds, mtcnn.factor
 
 
 class SumTables:
@@ -245,41 +255,6 @@ class SumTables:
         total, *others = (sums.index_select(0, place.flatten()) for place in places)
         total = total.sub_(others[0]).sub_(others[1]).add_(others[2]).view(*places[0].shape, 3)
         return total / ((bottom - top)[:, :, None] * (right - left)[:, None])[..., None]
-
-
-def suppress_contained(
-    boxes: np.ndarray, log_odds: np.ndarray, rows: np.ndarray, threshold: float
-) -> np.ndarray:
-    """Picks boxes by falling log-odds; each removes those that lie mostly in it, or it in them.
-
-    Each image is treated alone, and equal log-odds are ordered by position, so that neither the
-    other images of a batch nor their number matters.
-
-    Args:
-        boxes: M×4, x1, y1, x2, y2 in pixels.
-        log_odds: M, of a face.
-        rows: M, the image of each box.
-        threshold: Largest intersection, as a fraction of the smaller box, of two boxes that stay.
-
-    Returns:
-        int64, indices of the boxes that stay, best first within each image.
-    """
-    boxes = boxes.astype(np.float64)
-    areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
-    # The last key counts most.
-    order = np.lexsort([*boxes.T[::-1], -np.rint(log_odds / _TIE), rows])
-    picked = []
-    while len(order):
-        best, others = order[0], order[1:]
-        sides = (
-            np.minimum(boxes[best, 2:], boxes[others, 2:])
-            - np.maximum(boxes[best, :2], boxes[others, :2])
-            + 1
-        )
-        shared = np.maximum(sides, 0).prod(1) / np.minimum(areas[best], areas[others])
-        picked.append(best)
-        order = others[(rows[others] != rows[best]) | (shared <= threshold)]
-    return np.array(picked, np.int64)
 
 
 def _suppress_overlapping(

@@ -1,14 +1,15 @@
 """The trained synthetic-image detector."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from kryptonite.core.crops import Crops
-from kryptonite.liveness.probe import rebuild_probe
 from kryptonite.nn.model import CropModel
+
+if TYPE_CHECKING:  # torch takes seconds to import, and exported networks do without it
+    import torch
 
 LOG_ODDS = "log_odds"  # the only output
 
@@ -17,13 +18,15 @@ class Detector(CropModel):
     """Maps aligned crops to log-odds."""
 
     @staticmethod
-    def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
+    def rebuild(blueprint: dict[str, Any]) -> "torch.nn.Module":
         """Builds the network of a blueprint without weights."""
         if "encoder" in blueprint:
+            from kryptonite.liveness.probe import rebuild_probe
+
             return rebuild_probe(blueprint)
         return CropModel.rebuild(blueprint)
 
-    def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+    def forward(self, images: "torch.Tensor", names: Sequence[str]) -> "list[torch.Tensor]":
         """Returns `log_odds`, N, for normalised images, N×3×S×S."""
         return [self.network(images).float()[:, 0]]
 

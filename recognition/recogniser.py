@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
 
 from kryptonite.core.crops import Crops, InputSpec
 from kryptonite.nn.model import CropModel
-from kryptonite.recognition.backbones import build_backbone, rebuild
-from kryptonite.recognition.config import RecognitionConfig
-from kryptonite.recognition.differential.features import FeatureMaps, intermediates, pool_maps
+from kryptonite.recognition.differential.maps import FeatureMaps
+
+if TYPE_CHECKING:  # these import torch, and exported networks do without it
+    import torch
+
+    from kryptonite.recognition.config import RecognitionConfig
 
 EMBEDDING = ("embedding",)
 FEATURE_MAPS = ("embedding", "pooled", "cells")
@@ -23,13 +24,15 @@ class Recogniser(CropModel):
     """Maps aligned crops to embeddings."""
 
     @classmethod
-    def pretrained(cls, config: RecognitionConfig, device: str = "auto") -> "Recogniser":
+    def pretrained(cls, config: "RecognitionConfig", device: str = "auto") -> "Recogniser":
         """Builds the configured network with its initial weights.
 
         Raises:
             ConfigError: The network is unknown or does not support this embedding length.
             WeightsError: The weights are unavailable or do not fit.
         """
+        from kryptonite.recognition.backbones import build_backbone
+
         loaded = build_backbone(config.backbone, config.embedding_dim)
         spec = InputSpec(
             config.template, config.colour, config.mean or loaded.mean, config.std or loaded.std
@@ -37,12 +40,18 @@ class Recogniser(CropModel):
         return cls(loaded.network, loaded.blueprint, spec, loaded.source, device)
 
     @staticmethod
-    def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
+    def rebuild(blueprint: dict[str, Any]) -> "torch.nn.Module":
         """Builds the network of a blueprint without weights."""
+        from kryptonite.recognition.backbones import rebuild
+
         return rebuild(blueprint)
 
-    def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+    def forward(self, images: "torch.Tensor", names: Sequence[str]) -> "list[torch.Tensor]":
         """Returns the outputs of `EMBEDDING` or `FEATURE_MAPS` for normalised N×3×S×S images."""
+        from torch.nn.functional import normalize
+
+        from kryptonite.recognition.differential.features import intermediates, pool_maps
+
         if tuple(names) == EMBEDDING:
             return [normalize(self.network(images).float(), dim=1)]
         output, maps = intermediates(self.network, images)
@@ -58,6 +67,10 @@ class Recogniser(CropModel):
         """Channels of every stage, as in `FeatureMaps`."""
         if self.export:
             return tuple(self.export.facts["channels"])
+        import torch
+
+        from kryptonite.recognition.differential.features import intermediates
+
         with torch.inference_mode():
             _, maps = intermediates(
                 self.network,

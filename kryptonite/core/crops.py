@@ -1,11 +1,14 @@
 """The contract between aligned crops and the models that take them."""
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from kryptonite.core.errors import InputContractError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and exported networks do without it
+    import torch
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ class InputSpec:
                 f"got {crops.pixels.dtype} {crops.pixels.shape}"
             )
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images: "torch.Tensor") -> "torch.Tensor":
         """Maps RGB float images in 0..1, N×3×S×S, to the network's channel order and statistics."""
+        import torch
+
         if self.colour == "BGR":
             images = images.flip(1)
         mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
@@ -105,9 +110,11 @@ class InputSpec:
 
 
 def to_unit_tensor(
-    pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cpu"
-) -> torch.Tensor:
+    pixels: "np.ndarray | torch.Tensor", device: "torch.device | str" = "cpu"
+) -> "torch.Tensor":
     """Converts crops, uint8 N×S×S×3, to float32 N×3×S×S in 0..1 on `device`."""
+    import torch
+
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(np.ascontiguousarray(pixels))
     return pixels.to(device).permute(0, 3, 1, 2).float().div(255.0)

@@ -2,10 +2,10 @@
 
 import logging
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from kryptonite.core.errors import ConfigError
 
@@ -15,8 +15,36 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor; class of graphics and 3D control
 
 _log = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(device: str) -> torch.device:
+
+def only_cpu(device: str) -> bool:
+    """Whether a configured device comes to the CPU.
+
+    On a Linux machine without GPU drivers it answers without importing torch, which takes seconds.
+    """
+    if device == "cpu":
+        return True
+    drivers = (_DRIVER, Path("/dev/kfd"), Path("/dev/dxg"))  # NVIDIA's, AMD's, Windows's
+    bare = sys.platform.startswith("linux") and "torch" not in sys.modules
+    if device == "auto" and bare and not any(map(Path.exists, drivers)) and not _nvidia_gpu():
+        return True
+    return choose_device(device).type == "cpu"
+
+
+def cpu_threads() -> int:
+    """Threads of one operation on the CPU: torch's number, without importing torch for it."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def choose_device(device: str) -> "torch.device":
     """Turns a configured device into a torch device.
 
     With `auto`, a GPU that is there but cannot be used is warned of, once a process.
@@ -27,6 +55,8 @@ def choose_device(device: str) -> torch.device:
     Raises:
         ConfigError: There is no such device, or not on this machine.
     """
+    import torch
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
         reason = unused_gpu() if device == "cpu" else ""
@@ -50,6 +80,8 @@ def unused_gpu() -> str:
         One clause; empty where torch can use the GPU, none is seen, or `CUDA_VISIBLE_DEVICES` hides
         it.
     """
+    import torch
+
     if torch.cuda.is_available() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return ""
     if torch.backends.mps.is_available():
@@ -78,17 +110,20 @@ def _nvidia_gpu() -> bool:
     return _PCI.is_dir() and any(map(is_one, _PCI.iterdir()))
 
 
-def describe_device(device: torch.device) -> str:
+def describe_device(device: "torch.device | str") -> str:
     """Names a device for people: `cuda (NVIDIA H100)`, `cpu (2 threads)`."""
-    if device.type == "cuda":
+    kind = device if isinstance(device, str) else device.type
+    if kind == "cuda":
+        import torch
+
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    if device.type != "cpu":
-        return device.type
-    threads = torch.get_num_threads()
+    if kind != "cpu":
+        return kind
+    threads = cpu_threads()
     return f"cpu ({threads} {'thread' if threads == 1 else 'threads'})"
 
 
-def state_device(work: str, device: torch.device, engine: str = "torch") -> None:
+def state_device(work: str, device: "torch.device | str", engine: str = "torch") -> None:
     """Logs which engine and device do a piece of work; the same text once a process."""
     _say(logging.INFO, f"{work}: {engine} on {describe_device(device)}")
 

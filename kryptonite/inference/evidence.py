@@ -1,19 +1,23 @@
 """From features of images to the evidence on pairs that a fusion takes."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from kryptonite.core.chunks import map_chunks
 from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.inference.extractor import CropFeatures, FeatureExtractor, FeatureTable
-from kryptonite.recognition.differential.detector import DifferentialDetector
+
+if TYPE_CHECKING:  # imports torch, which exported networks do without
+    from kryptonite.recognition.differential.detector import DifferentialDetector
 
 CHUNK = 2048  # pairs whose embeddings are in memory at once
 
 
 def pair_evidence(
     features: CropFeatures,
-    differential: DifferentialDetector | None,
+    differential: "DifferentialDetector | None",
     a: np.ndarray,
     b: np.ndarray,
 ) -> dict[str, np.ndarray]:
@@ -46,7 +50,7 @@ def pair_evidence(
 
 def extract_pairs(
     extractor: FeatureExtractor,
-    differential: DifferentialDetector | None,
+    differential: "DifferentialDetector | None",
     pairs: pd.DataFrame,
     progress: bool = True,
 ) -> tuple[pd.DataFrame, FeatureTable]:

@@ -23,7 +23,7 @@ from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.detection.cache import READ, Contents, FaceCache
 from kryptonite.detection.faces import AlignedFaces
 from kryptonite.liveness.detector import Detector
-from kryptonite.recognition.differential.features import FeatureMaps
+from kryptonite.recognition.differential.maps import FeatureMaps
 from kryptonite.recognition.recogniser import Recogniser
 
 # Distinct contents per shard. It bounds memory, and a shard is what is cached: equal shards on

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,9 @@ from kryptonite.inference.verdict import (
     code_of_refusal,
     photo_of_refusal,
 )
-from kryptonite.recognition.differential.detector import DifferentialDetector
+
+if TYPE_CHECKING:  # imports torch, which exported networks do without
+    from kryptonite.recognition.differential.detector import DifferentialDetector
 
 Image = Path | str | bytes | BinaryIO
 
@@ -193,7 +195,7 @@ class Pipeline:
     """
 
     extractor: FeatureExtractor
-    differential: DifferentialDetector | None
+    differential: "DifferentialDetector | None"
     verifiers: dict[str, Verifier]
     chosen: str
     several: Mapping[int, Verifier]

@@ -2,20 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
 
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, InputSpec, to_unit_tensor
-from kryptonite.core.device import choose_device
+from kryptonite.core.device import choose_device, only_cpu
 from kryptonite.core.errors import MALFORMED, ConfigError, WeightsError
 from kryptonite.core.files import atomic_path, fingerprint, read_json, sha256_file, write_json
 from kryptonite.nn.onnx_runtime import Export
-from kryptonite.nn.weights import load_strict, read_state_dict, rebuild_timm
+
+if TYPE_CHECKING:  # torch takes seconds to import, and exported networks do without it
+    import torch
 
 # The files of a model's folder.
 WEIGHTS_FILE = "model.safetensors"
@@ -41,50 +42,57 @@ class CropModel(ABC):
 
     Attributes:
         folder: The folder it was loaded from, if any.
+        weights_sha256: Of the weights file it was loaded from; empty unless it was.
         fingerprint: Identifies the loaded files and the engine; empty unless it was loaded.
     """
 
     folder: Path | None = None
+    weights_sha256: str = ""
     fingerprint: str = ""
 
     def __init__(
         self,
-        network: torch.nn.Module | None,
+        network: "torch.nn.Module | None",
         blueprint: dict[str, Any],
         spec: InputSpec,
         source: str,
         device: str = "auto",
         export: Export | None = None,
     ):
-        self.device = choose_device(device)
-        self.network = (
-            None
-            if network is None
-            else network.to(self.device, memory_format=torch.channels_last).eval()
-        )
+        self._device = device
+        self.network = None if network is None else _placed(network, self.device)
         self.blueprint = blueprint
         self.spec = spec
         self.source = source
         self.export = export
 
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where the network computes."""
+        return choose_device(self._device)
+
     @property
     def engine(self) -> str:
         """Engine and device: `onnx on cpu`, `torch on cpu` or `torch on cuda`."""
-        return f"{'onnx' if self.export else 'torch'} on {self.device.type}"
+        return "onnx on cpu" if self.export else f"torch on {self.device.type}"
 
     @staticmethod
-    def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
+    def rebuild(blueprint: dict[str, Any]) -> "torch.nn.Module":
         """Builds the network of a blueprint without weights."""
+        from kryptonite.nn.weights import rebuild_timm
+
         return rebuild_timm(blueprint)
 
     @abstractmethod
-    def forward(self, images: torch.Tensor, names: Sequence[str]) -> list[torch.Tensor]:
+    def forward(self, images: "torch.Tensor", names: Sequence[str]) -> "list[torch.Tensor]":
         """Gives the named outputs for normalised images, N×3×S×S, N rows each."""
 
     def forward_pixels(
-        self, pixels: np.ndarray | torch.Tensor, names: Sequence[str]
-    ) -> list[torch.Tensor]:
+        self, pixels: "np.ndarray | torch.Tensor", names: Sequence[str]
+    ) -> "list[torch.Tensor]":
         """Gives the named outputs for crops, uint8 N×S×S×3, RGB; exports contain this function."""
+        import torch
+
         images = self.spec.normalise(to_unit_tensor(pixels, self.device))
         return self.forward(images.contiguous(memory_format=torch.channels_last), names)
 
@@ -110,6 +118,8 @@ class CropModel(ABC):
         if self.export:
             parts = [self.export(batch, names) for batch in chunked(pixels, BATCH)]
         else:
+            import torch
+
             with torch.inference_mode():
                 parts = [
                     [output.cpu().numpy() for output in self.forward_pixels(batch, names)]
@@ -122,6 +132,8 @@ class CropModel(ABC):
 
         An export of the previous weights is deleted.
         """
+        from safetensors.torch import save_file
+
         folder = Path(folder)
         (folder / EXPORT_FILE).unlink(missing_ok=True)
         state = {
@@ -156,7 +168,7 @@ class CropModel(ABC):
         weights = folder / WEIGHTS_FILE
         if engine == "auto":
             exported = (folder / EXPORT_FILE).exists()
-            engine = "onnx" if exported and choose_device(device).type == "cpu" else "torch"
+            engine = "onnx" if exported and only_cpu(device) else "torch"
         if engine not in ENGINES or (engine == "onnx" and device == "cuda"):
             raise ConfigError(
                 f"cannot run engine {engine!r} on device {device!r}; "
@@ -170,14 +182,22 @@ class CropModel(ABC):
         except (*MALFORMED, AssertionError) as error:
             raise WeightsError(f"{description}: not a model description ({error})") from error
         if network is not None:
+            from kryptonite.nn.weights import load_strict, read_state_dict
+
             load_strict(network, read_state_dict(weights), str(weights))
         elif not weights.is_file():
             raise WeightsError(f"{weights}: no such weights file")
         hashed = sha256_file(weights)
         export = Export(folder / EXPORT_FILE, hashed, spec) if network is None else None
         model = cls(network, kept["network"], spec, source, "cpu" if export else device, export)
-        model.folder = folder
+        model.folder, model.weights_sha256 = folder, hashed
         model.fingerprint = fingerprint(
-            [engine, model.device.type, hashed, kept["network"], kept["input"]]
+            [*model.engine.split(" on "), hashed, kept["network"], kept["input"]]
         )
         return model
+
+
+def _placed(network: "torch.nn.Module", device: "torch.device") -> "torch.nn.Module":
+    import torch
+
+    return network.to(device, memory_format=torch.channels_last).eval()

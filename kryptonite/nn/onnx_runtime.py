@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from kryptonite.core.crops import InputSpec
+from kryptonite.core.device import cpu_threads
 from kryptonite.core.errors import WeightsError
 
 INPUT_NAME = "crops"  # uint8 N×S×S×3, RGB, as the aligner cuts them
@@ -34,7 +34,7 @@ class Export:
         if not file.is_file():
             raise WeightsError(f"{file}: no such export; `kryptonite export` writes it")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = cpu_threads()
         try:
             self._session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]

@@ -21,7 +21,7 @@ from kryptonite.inference.pipeline import Pipeline
 from kryptonite.liveness.detector import Detector
 from kryptonite.nn.model import WEIGHTS_FILE
 from kryptonite.recognition.differential.detector import WEIGHTS_FILE as DIFFERENTIAL_FILE
-from kryptonite.recognition.differential.features import FeatureMaps
+from kryptonite.recognition.differential.maps import FeatureMaps
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.report.ablation import BASE, CLEAN
 from kryptonite.report.analysis import ScoredPairs

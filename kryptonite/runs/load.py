@@ -11,15 +11,14 @@ from kryptonite.core.device import state_device
 from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
+from kryptonite.detection.cascade_onnx import has_cascade
 from kryptonite.fusion.verifier import load_several, load_verifiers
 from kryptonite.inference.extractor import FeatureExtractor, ShardExecutor
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.liveness.detector import Detector
-from kryptonite.nn.model import CropModel
-from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.nn.model import WEIGHTS_FILE, CropModel
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.origin import check_branches
-from kryptonite.runs.publish import PATTERNS, check_published, publish
 from kryptonite.runs.run_dir import RunDir
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +48,8 @@ class RunPipeline(Pipeline):
             ConfigError: The folder holds files, or the run is a published one already.
             DataError: The run lacks its figures or its card, or was changed since it was loaded.
         """
+        from kryptonite.runs.publish import publish  # imports torch, as the others below
+
         publish(self.run, self.extractor.cache.aligner, folder, license_id)
 
 
@@ -87,14 +88,19 @@ def load(
     detector = Detector.load(folder.liveness, device, engine)
     differential = None
     if config["comparison"]["pairs"]:
+        from kryptonite.recognition.differential.detector import DifferentialDetector
+
         differential = DifferentialDetector.load(folder.comparison, device, engine)
     # Faces must be cut as in training; only the device is this machine's own business.
     aligner = Aligner(
         _aligner_config(folder, config["aligner"], device),
         list(dict.fromkeys([recogniser.spec.template, detector.spec.template])),
+        folder.faces if recogniser.export and has_cascade(folder.faces) else None,
     )
-    check_branches(folder, aligner)
     backbone = differential and differential.backbone_or(recogniser)
+    networks = filter(None, [recogniser, detector, backbone])
+    hashed = {network.folder / WEIGHTS_FILE: network.weights_sha256 for network in networks}
+    check_branches(folder, aligner, config, hashed)
     extractor = FeatureExtractor(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
     )
@@ -128,6 +134,8 @@ def from_pretrained(
             wrote the folder in another format.
         WeightsError: The repository cannot be had, or weights do not fit.
     """
+    from kryptonite.runs.publish import check_published
+
     folder = Path(source)
     if os.path.isdir(source):  # unlike Path's, it takes a name of any length
         if revision is not None:
@@ -149,6 +157,8 @@ def _download(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    from kryptonite.runs.publish import PATTERNS
+
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -162,9 +172,10 @@ def _download(repository: str, revision: str | None) -> Path:
 def _state_devices(aligner: Aligner, *networks: CropModel | None) -> None:
     """Says what computes, each engine and device with its work; a cluster's workers are silent."""
     names = ("recognition", "liveness", "the differential detector")
-    work = {("torch", aligner.device): ["finding faces"]}
+    place = ("onnx", "cpu") if aligner.exports else ("torch", aligner.device.type)
+    work = {place: ["finding faces"]}
     for network in dict.fromkeys(filter(None, networks)):
-        place = ("onnx" if network.export else "torch", network.device)
+        place = tuple(network.engine.split(" on "))
         work.setdefault(place, []).append(names[networks.index(network)])
     for (engine, device), parts in work.items():
         state_device(", ".join(parts), device, engine)

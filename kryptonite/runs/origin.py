@@ -4,6 +4,8 @@ A retraining replaces a run's parts one by one. Between two of them, or after a 
 by hand, the stored threshold belongs to other networks than those in the folder.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kryptonite.core.errors import DataError
@@ -11,24 +13,30 @@ from kryptonite.core.files import fingerprint, sha256_file
 from kryptonite.detection.aligner import Aligner
 from kryptonite.fusion.verifier import load_origin
 from kryptonite.nn.train.fingerprints import model_fingerprint, strip_runtime
-from kryptonite.recognition.differential import detector
 from kryptonite.runs.run_dir import RunDir
 
 BRANCHES, FINGERPRINT = "branches", "fingerprint"  # sections of fusion.json
 
 
-def describe_branches(run: RunDir, aligner: Aligner) -> dict[str, Any]:
+def describe_branches(
+    run: RunDir,
+    aligner: Aligner,
+    config: dict[str, Any] | None = None,
+    hashed: Mapping[Path, str] | None = None,
+) -> dict[str, Any]:
     """Hashes everything in a run's folder that its fusions depend on; JSON-able.
 
     Args:
         run: The folder, with its trained branches.
         aligner: Cuts the branches' crops.
+        config: The run's configuration; read unless given.
+        hashed: SHA-256 of weights files that were hashed while they were loaded.
     """
-    config = run.read_config()
+    config = run.read_config() if config is None else config
     aligned = {name: value for name, value in aligner.settings.items() if name != "revision"}
     described: dict[str, Any] = {
-        "recognition": model_fingerprint(run.recognition),
-        "liveness": model_fingerprint(run.liveness),
+        "recognition": model_fingerprint(run.recognition, hashed),
+        "liveness": model_fingerprint(run.liveness, hashed),
         "aligner": aligned,
         "config": fingerprint(
             [strip_runtime(config[name]) for name in ("recognition", "comparison", "liveness")]
@@ -36,17 +44,30 @@ def describe_branches(run: RunDir, aligner: Aligner) -> dict[str, Any]:
         "images": sha256_file(run.images) if run.images.exists() else "",
     }
     if config["comparison"]["pairs"]:
+        from kryptonite.recognition.differential import detector  # imports torch
+
         names = (detector.WEIGHTS_FILE, detector.DESCRIPTION_FILE)
         described["comparison"] = [sha256_file(run.comparison / name) for name in names]
         if detector.has_own_backbone(run.comparison):
-            described["comparison"] += model_fingerprint(run.comparison)
+            described["comparison"] += model_fingerprint(run.comparison, hashed)
     return described
 
 
-def check_branches(run: RunDir, aligner: Aligner) -> None:
+def check_branches(
+    run: RunDir,
+    aligner: Aligner,
+    config: dict[str, Any] | None = None,
+    hashed: Mapping[Path, str] | None = None,
+) -> None:
     """Checks that the folder holds what its fusions were fitted on.
 
     Folders of versions that did not store this are taken as they are.
+
+    Args:
+        run: As for `describe_branches`, likewise the others.
+        aligner: See there.
+        config: See there.
+        hashed: See there.
 
     Raises:
         DataError: Names what differs, and how to mend it.
@@ -56,7 +77,7 @@ def check_branches(run: RunDir, aligner: Aligner) -> None:
         return
     if not isinstance(stored, dict):
         raise DataError(f"{run.fusion}: not a fusion file ({BRANCHES} must be a mapping)")
-    now = describe_branches(run, aligner)
+    now = describe_branches(run, aligner, config, hashed)
     differing = [name for name in {**now, **stored} if now.get(name) != stored.get(name)]
     if differing:
         wrong = {

@@ -63,6 +63,11 @@ class RunDir:
         return self.path / "liveness"
 
     @property
+    def faces(self) -> Path:
+        """Folder of the face finder's exported networks; missing before `kryptonite export`."""
+        return self.path / "faces"
+
+    @property
     def comparison(self) -> Path:
         """Folder of the differential detector; missing in runs without one."""
         return self.path / "comparison"

@@ -22,12 +22,11 @@ from kryptonite.core.errors import MALFORMED, DataError, WeightsError
 from kryptonite.core.files import atomic_path, read_json, write_json
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.features import (
-    CELLS,
     FeatureBatch,
-    FeatureMaps,
     cosine_features,
     feature_count,
 )
+from kryptonite.recognition.differential.maps import CELLS, FeatureMaps
 from kryptonite.recognition.recogniser import Recogniser
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "comparer.safetensors", "comparer.json"

@@ -1,6 +1,5 @@
 """Intermediate feature maps of a recogniser, by which two photos can be compared place by place."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,47 +7,15 @@ import torch
 from facenet_pytorch import InceptionResnetV1
 from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
+from kryptonite.recognition.differential.maps import CELLS, FeatureMaps
 from kryptonite.recognition.iresnet import IResNet
 
-CELLS = 7  # side of the grid that `FeatureMaps.cells` is pooled to
 _STAGES = {
     InceptionResnetV1: ("repeat_1", "repeat_2", "repeat_3", "block8"),
     IResNet: ("layer1", "layer2", "layer3", "layer4"),
 }
 _MAX_STAGES = 6  # transformers return every block
 _EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class FeatureMaps:
-    """Features of N crops from one recogniser.
-
-    Args:
-        embeddings: float32, N×D, unit length.
-        pooled: float32, N×P: for every stage, each channel's mean over the map, then its standard
-            deviation.
-        cells: float16, N×C×CELLS×CELLS: the last map with at least CELLS×CELLS places, pooled.
-        channels: Channels of every stage, from input to output; P is twice their sum.
-    """
-
-    embeddings: np.ndarray
-    pooled: np.ndarray
-    cells: np.ndarray
-    channels: tuple[int, ...]
-
-    @classmethod
-    def joined(cls, parts: "list[FeatureMaps]") -> "FeatureMaps":
-        """Concatenates features of the same recogniser."""
-        arrays = [
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("embeddings", "pooled", "cells")
-        ]
-        return cls(*arrays, parts[0].channels)
-
-    def rows(self, chosen: np.ndarray) -> "FeatureMaps":
-        """Takes the features of some crops: int or bool rows."""
-        arrays = [getattr(self, name)[chosen] for name in ("embeddings", "pooled", "cells")]
-        return FeatureMaps(*arrays, self.channels)
 
 
 class FeatureBatch(NamedTuple):

@@ -38,10 +38,10 @@ from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import CHUNK, DifferentialDetector
 from kryptonite.recognition.differential.features import (
     FeatureBatch,
-    FeatureMaps,
     intermediates,
     pool_maps,
 )
+from kryptonite.recognition.differential.maps import FeatureMaps
 from kryptonite.recognition.pairs import ValidationPairs
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.recognition.sampler import IdentityBalanced

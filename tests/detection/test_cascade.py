@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from kryptonite.detection.cascade import Cascade, SumTables, suppress_contained
+from kryptonite.detection.boxes import suppress_contained
+from kryptonite.detection.cascade import Cascade, SumTables
 
 
 @pytest.fixture(scope="module")

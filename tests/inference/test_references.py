@@ -8,7 +8,7 @@ from kryptonite.fusion.evidence import EVIDENCE
 from kryptonite.inference.evidence import pair_evidence
 from kryptonite.inference.extractor import CropFeatures
 from kryptonite.inference.references import compare, pool_trials
-from kryptonite.recognition.differential.features import FeatureMaps
+from kryptonite.recognition.differential.maps import FeatureMaps
 
 COUNT = 14
 

@@ -35,8 +35,9 @@ def run(tmp_path_factory):
     with redirect_stdout(StringIO()) as out:
         assert main(["export", "--run", str(run)]) == 0
     lines = out.getvalue().splitlines()
-    for branch, line in zip(("recognition", "liveness"), lines, strict=True):
-        assert f"{branch}/{EXPORT_FILE}: largest difference from PyTorch" in line
+    places = (f"recognition/{EXPORT_FILE}", f"liveness/{EXPORT_FILE}", "faces")
+    for place, line in zip(places, lines, strict=True):
+        assert f"{place}: largest difference from PyTorch" in line
         assert float(line.split()[-1]) < 1e-3
     return run
 

@@ -4,6 +4,7 @@ Images and pairs are identified by the content of their files: a changed cache l
 setting leaves them as they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,19 @@ def weights_fingerprint(weights: str) -> str:
     return sha256_file(weights) if Path(weights).is_file() else weights
 
 
-def model_fingerprint(folder: Path) -> list[str]:
+def model_fingerprint(folder: Path, hashed: Mapping[Path, str] | None = None) -> list[str]:
     """Returns the hashes of a saved model's weights and of its description.
 
     The description counts because the same weights respond differently to another crop or
     normalisation.
+
+    Args:
+        folder: Of the model.
+        hashed: SHA-256 of weights files that are known already.
     """
-    return [sha256_file(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE)]
+    weights = folder / WEIGHTS_FILE
+    known = (hashed or {}).get(weights)
+    return [known or sha256_file(weights), sha256_file(folder / DESCRIPTION_FILE)]
 
 
 def images_fingerprint(images: pd.DataFrame) -> str:

@@ -13,12 +13,11 @@ from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.differential.features import (
-    CELLS,
     FeatureBatch,
-    FeatureMaps,
     feature_count,
     intermediates,
 )
+from kryptonite.recognition.differential.maps import CELLS, FeatureMaps
 from kryptonite.recognition.recogniser import Recogniser
 
 pytestmark = pytest.mark.slow
