@@ -33,10 +33,10 @@ def main(arguments: list[str], program: str) -> int:
     from kryptonite.runs.load import load
 
     pipeline = load(options.run, device=options.device, engine=options.engine)
-    images = options.image_a, options.image_b
+    images = str(options.image_a), str(options.image_b)
     explanation = pipeline.explain(*images, options.threshold)
     # Two photos of one name, as in folders of people, need more than the name to be told apart.
-    names = tuple(Path(image).name for image in images)
+    names = Path(images[0]).name, Path(images[1]).name
     shown = names if names[0] != names[1] else images
     write_explanation(Path(options.out), {**asdict(explanation), "scale": SCALE}, shown)
     print(f"{explanation.answer.reason}; wrote {options.out}")

@@ -250,14 +250,14 @@ class Pipeline:
             ConfigError: There is no threshold of this name.
         """
         answer = self.verify(image_a, image_b, threshold)
-        llr = self.verifier.fuser.llr(np.array([answer.score]))
-        known = llr is not None and answer.score > REFUSED
+        llrs = self.verifier.fuser.llr(np.array([answer.score]))
+        llr = None if llrs is None or answer.score <= REFUSED else float(llrs[0])
         return Explanation(
             answer=answer,
             photo=photo_of_refusal(answer.code, [photo.log_odds for photo in answer.photos]),
             branch=branch_of_refusal(answer.code, asdict(answer.parts) if answer.parts else {}),
-            llr=float(llr[0]) if known else None,
-            support=in_words(float(llr[0])) if known else None,
+            llr=llr,
+            support=None if llr is None else in_words(llr),
         )
 
     def verify_many(

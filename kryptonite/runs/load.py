@@ -98,8 +98,12 @@ def load(
         folder.faces if recogniser.export and has_cascade(folder.faces) else None,
     )
     backbone = differential and differential.backbone_or(recogniser)
-    networks = filter(None, [recogniser, detector, backbone])
-    hashed = {network.folder / WEIGHTS_FILE: network.weights_sha256 for network in networks}
+    networks: list[CropModel] = [recogniser, detector, *([backbone] if backbone else [])]
+    hashed = {
+        network.folder / WEIGHTS_FILE: network.weights_sha256
+        for network in networks
+        if network.folder
+    }
     check_branches(folder, aligner, config, hashed)
     extractor = FeatureExtractor(
         recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
@@ -175,8 +179,8 @@ def _state_devices(aligner: Aligner, *networks: CropModel | None) -> None:
     place = ("onnx", "cpu") if aligner.exports else ("torch", aligner.device.type)
     work = {place: ["finding faces"]}
     for network in dict.fromkeys(filter(None, networks)):
-        place = tuple(network.engine.split(" on "))
-        work.setdefault(place, []).append(names[networks.index(network)])
+        engine, device = network.engine.split(" on ")
+        work.setdefault((engine, device), []).append(names[networks.index(network)])
     for (engine, device), parts in work.items():
         state_device(", ".join(parts), device, engine)
 
