@@ -52,7 +52,7 @@ def export_cascade(folder: Path) -> float:
                 dynamic_axes={INPUT_NAME: free},
                 dynamo=False,
             )
-            written = onnx.load(temporary)
+            written = onnx.load(temporary, load_external_data=False)
             facts = {"weights_sha256": PINNED[f"facenet_pytorch/{name}.pt"]}
             onnx.helper.set_model_props(written, {"facts": json.dumps(facts)})
             onnx.save(written, temporary)

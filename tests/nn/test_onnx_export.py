@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -10,10 +12,13 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from kryptonite.cli.main import main
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
+from kryptonite.core.device import only_cpu
 from kryptonite.core.errors import ConfigError, WeightsError
+from kryptonite.core.files import read_json, write_json
 from kryptonite.liveness.detector import LOG_ODDS, Detector
 from kryptonite.nn.model import DESCRIPTION_FILE, EXPORT_FILE
 from kryptonite.nn.onnx_export import write_export
@@ -198,6 +203,7 @@ def test_load_uses_exports_when_engine_is_auto_and_device_is_cpu(run, tmp_path, 
     assert Recogniser.load(run / "recognition", "cpu").engine == "torch on cpu"
     # With a GPU the network runs there, since exports run on the CPU only.
     built = []
+    monkeypatch.setattr("kryptonite.nn.model.only_cpu", lambda device: False)
     monkeypatch.setattr("kryptonite.nn.model.choose_device", lambda device: torch.device("cuda"))
     monkeypatch.setattr(
         Recogniser,
@@ -218,3 +224,24 @@ def test_load_raises_when_engine_is_unknown_or_export_is_to_run_on_gpu(run):
 def test_export_command_fails_with_message_when_run_is_missing(run, capsys):
     assert main(["export", "--run", str(run / "nowhere")]) == 2
     assert "no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not only_cpu("auto"), reason="a GPU's driver is asked by torch")
+def test_load_imports_no_torch_when_all_networks_are_exported(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    # Without the differential detector, which torch computes.
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["comparison"]["pairs"] = 0
+    write_json(folder / "config.yaml", config)
+    fusion = read_json(folder / "fusion.json")
+    fusion.pop("branches", None)
+    write_json(folder / "fusion.json", fusion)
+    code = (
+        "import sys; from kryptonite.runs.load import load; "
+        f"pipeline = load({str(folder)!r}, {str(tmp_path / 'cache')!r}, engine='auto'); "
+        "assert pipeline.differential is None; "
+        "import numpy as np; pipeline.inspect([np.zeros((64, 64, 3), np.uint8)]); "
+        "print(sorted({'torch', 'torchvision', 'facenet_pytorch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
