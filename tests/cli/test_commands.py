@@ -165,7 +165,8 @@ def test_export_writes_networks_that_submit_uses_when_auto(places, run, folders,
     assert main(["export", "--run", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        str(run / branch / "model.onnx") for branch in ("recognition", "liveness")
+        *(str(run / branch / "model.onnx") for branch in ("recognition", "liveness")),
+        str(run / "faces"),
     ]
     assert main(["submit", "--data_root", str(folders), *places]) == 0
     assert "recognition by onnx on cpu, liveness by onnx on cpu" in capsys.readouterr().out

@@ -183,6 +183,7 @@ def test_environment_finds_every_template():
     assert environment().list_templates() == [
         "ablation.html",
         "base.html",
+        "explanation.html",
         "macros.html",
         "references.html",
         "report.html",
