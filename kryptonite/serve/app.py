@@ -226,6 +226,8 @@ def _public(metrics: Metrics) -> APIRouter:
 class _Outermost:
     """Adds headers to every answer, counts those on photos, and answers what failed.
 
+    A HEAD request gets the answer of GET without its body, which the framework's routes refuse.
+
     Args:
         app: The application.
         metrics: Counts.
@@ -239,7 +241,9 @@ class _Outermost:
             await self._app(scope, receive, send)
             return
         began, state = time.perf_counter(), scope.setdefault("state", {})
-        started = False
+        started, head = False, scope["method"] == "HEAD"
+        if head:
+            scope = {**scope, "method": "GET"}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -247,6 +251,8 @@ class _Outermost:
                 started = True
                 added = [(name.lower().encode(), text.encode()) for name, text in _HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *added]}
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:

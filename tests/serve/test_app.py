@@ -167,6 +167,14 @@ def test_page_loads_nothing_from_elsewhere(client):
     assert {client.get(address).status_code for address in linked} == {200}
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/health", "/v1/info", "/metrics", "/static/style.css"])
+def test_head_answers_as_get_does_without_a_body(client, path):
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code == 200 and not head.content
+    assert whole.content and head.headers["content-type"] == whole.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+
+
 @pytest.mark.parametrize(
     ("method", "address", "status", "code"),
     [
