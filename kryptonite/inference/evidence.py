@@ -63,12 +63,28 @@ def extract_pairs(
         progress: Whether to show a bar when it takes long.
 
     Returns:
-        `pairs` with key_a, key_b, the columns `fusion.evidence.EVIDENCE`, readable (both files can
-        be decoded) and acquired (and a face was found in both); and the features. Evidence on
-        pairs that are not readable is 0.
+        What `describe_pairs` gives, and the features.
     """
     # Pair by pair: a list that is continued then has the same shards at its start.
     table = extractor.extract(pairs[["path_a", "path_b"]].to_numpy().ravel(), progress)
+    return describe_pairs(table, differential, pairs), table
+
+
+def describe_pairs(
+    table: FeatureTable, differential: "DifferentialDetector | None", pairs: pd.DataFrame
+) -> pd.DataFrame:
+    """Computes the evidence on pairs of images whose features are known.
+
+    Args:
+        table: Features of the images, and of any others.
+        differential: As for `pair_evidence`.
+        pairs: Columns path_a, path_b and any others; index 0..N-1.
+
+    Returns:
+        `pairs` with key_a, key_b, the columns `fusion.evidence.EVIDENCE`, readable (both files can
+        be decoded) and acquired (and a face was found in both). Evidence on pairs that are not
+        readable is 0.
+    """
     features = table.features
     a, b = table.rows(pairs["path_a"]), table.rows(pairs["path_b"])
     readable = (a >= 0) & (b >= 0)
@@ -80,4 +96,4 @@ def extract_pairs(
     keys = np.append(features.keys, "")
     found = np.append(features.status != CENTRE_CROP, False)
     columns = {"key_a": keys[a], "key_b": keys[b], **spread, "readable": readable}
-    return pairs.assign(**columns, acquired=found[a] & found[b]), table
+    return pairs.assign(**columns, acquired=found[a] & found[b])

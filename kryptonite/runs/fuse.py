@@ -1,7 +1,7 @@
 """The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
 from kryptonite.data.pairs import PairConfig, make_pairs
-from kryptonite.data.references import draw_trials
+from kryptonite.data.references import ReferenceTrials, draw_trials
 from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
@@ -29,8 +29,8 @@ from kryptonite.fusion.verifier import (
     load_verifiers,
     save_verifiers,
 )
-from kryptonite.inference.evidence import extract_pairs
-from kryptonite.inference.extractor import FeatureExtractor
+from kryptonite.inference.evidence import describe_pairs, extract_pairs
+from kryptonite.inference.extractor import FeatureExtractor, FeatureTable
 from kryptonite.inference.references import pool_trials
 from kryptonite.liveness.detector import Detector
 from kryptonite.metrics.bootstrap import PairScores, measure_pairs
@@ -95,7 +95,13 @@ def fit_fusions(
     pairs, table = extract_pairs(extractor, differential, data.val_pairs)
     evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
     groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
-    sources = _genuine_pairs(data.with_genuine("val"), extractor, differential)
+    drawn = _draw_genuine_pairs(data.with_genuine("val"))
+    trials = _draw_trials(data.val)
+    # Together, so that an image that several of them show is extracted once; after the images of
+    # the pairs, whose shards are cached.
+    listed = [each[["path_a", "path_b"]].to_numpy().ravel() for each in drawn]
+    everything = extractor.extract(np.concatenate([table.paths, *listed, trials.paths]))
+    sources = [_genuine_pairs(describe_pairs(everything, differential, each)) for each in drawn]
     verifiers = {}
     for name in FUSERS:
         fitted = fit_fuser(name, evidence, kind)
@@ -110,7 +116,7 @@ def fit_fusions(
     }
     origin = {FINGERPRINT: mark, BRANCHES: branches}
     chosen = verifiers[config.fusion.name]
-    several = _fit_several(chosen, data, extractor, differential, config.fusion.fmr)
+    several = _fit_several(chosen, trials, everything, differential, config.fusion.fmr)
     save_verifiers(run.fusion, config.fusion.name, verifiers, origin, several)
     figures = {
         name: measure_pairs(
@@ -145,10 +151,40 @@ def fit_fusions(
     return metrics
 
 
+@dataclass(frozen=True)
+class _DrawnTrials:
+    """Trials with references.
+
+    Args:
+        trials: Of images, numbered from 0.
+        paths: Path of each image.
+        counts: Numbers of references that enough people have.
+    """
+
+    trials: ReferenceTrials
+    paths: np.ndarray
+    counts: list[int]
+
+
+def _draw_trials(images: pd.DataFrame) -> _DrawnTrials:
+    """Draws trials from validation images in which a face was found.
+
+    Args:
+        images: Columns of the run's tables, with status.
+    """
+    photos = images[images["status"] != CENTRE_CROP].reset_index(drop=True)
+    drawn = draw_trials(photos, MOST, TRIALS)
+    used = drawn.images
+    numbers = np.full(len(photos), -1)
+    numbers[used] = np.arange(len(used))
+    counts = drawn.counts(photos["label"].to_numpy(), PEOPLE)
+    return _DrawnTrials(drawn.mapped(numbers), photos["path"].to_numpy()[used], counts)
+
+
 def _fit_several(
     verifier: Verifier,
-    data: TrainingData,
-    extractor: FeatureExtractor,
+    drawn: _DrawnTrials,
+    table: FeatureTable,
     differential: DifferentialDetector | None,
     fmr: float,
 ) -> dict[int, Verifier]:
@@ -156,51 +192,42 @@ def _fit_several(
 
     Args:
         verifier: Fitted on pairs.
-        data: Trials are drawn from its validation images.
-        extractor: Extracts their features.
+        drawn: Trials.
+        table: Features of their images.
         differential: Compares two photos, if there is one.
         fmr: False match rate of the stored threshold, 0..1.
     """
-    photos = data.val[data.val["status"] != CENTRE_CROP].reset_index(drop=True)
-    drawn = draw_trials(photos, MOST, TRIALS)
-    counts = drawn.counts(photos["label"].to_numpy(), PEOPLE)
-    if len(counts) < 2:
+    if len(drawn.counts) < 2:
         _log.warning(
             "fusion: not calibrated for several references: it takes %d validation people with "
             "three photos and a forgery",
             PEOPLE,
         )
         return {}
-    used = drawn.images
-    # After the images of the pairs, whose shards are cached.
-    pairs = data.val_pairs[["path_a", "path_b"]].to_numpy().ravel()
-    table = extractor.extract([*pairs, *photos["path"].iloc[used]])
-    content = np.full(len(photos), -1)
-    content[used] = table.rows(photos["path"].iloc[used])
-    trials = pool_trials(table.features, differential, drawn.mapped(content), counts)
-    return fit_references(verifier, trials, fmr)
+    trials = drawn.trials.mapped(table.rows(drawn.paths))
+    return fit_references(
+        verifier, pool_trials(table.features, differential, trials, drawn.counts), fmr
+    )
 
 
-def _genuine_pairs(
-    images: pd.DataFrame, extractor: FeatureExtractor, differential: DifferentialDetector | None
-) -> list[GenuinePairs]:
-    """Draws pairs of each source's genuine photos and computes the evidence on them.
+def _draw_genuine_pairs(images: pd.DataFrame) -> list[pd.DataFrame]:
+    """Draws pairs of each source's genuine photos.
 
     Args:
         images: Columns label, path, is_synthetic, species, source; two people or more per source.
-        extractor: Extracts features of images.
-        differential: Compares both photos of a pair, if there is one.
     """
     sources = []
     for _, photos in images[~images["is_synthetic"]].groupby("source"):
         twice = photos["label"].duplicated().any()
         kinds = ["same", "different"] if twice else ["different"]
-        # Together, so that no photo is extracted for both kinds.
-        drawn = pd.concat([_draw(photos, kind) for kind in kinds], ignore_index=True)
-        pairs, _ = extract_pairs(extractor, differential, drawn)
-        evidence, mated = Evidence.of(pairs), (pairs["kind"] == "same").to_numpy()
-        sources.append(GenuinePairs(evidence.rows(mated), evidence.rows(~mated)))
+        sources.append(pd.concat([_draw(photos, kind) for kind in kinds], ignore_index=True))
     return sources
+
+
+def _genuine_pairs(pairs: pd.DataFrame) -> GenuinePairs:
+    """Splits described pairs of genuine photos by their kind."""
+    evidence, mated = Evidence.of(pairs), (pairs["kind"] == "same").to_numpy()
+    return GenuinePairs(evidence.rows(mated), evidence.rows(~mated))
 
 
 def _draw(photos: pd.DataFrame, kind: str) -> pd.DataFrame:
