@@ -5,6 +5,7 @@ on a few (Ojha et al. 2023); the features of every block, not the last one alone
 of synthesis (Koutlis & Papadopoulos 2024).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from kryptonite.nn.weights import rebuild_timm
+
+# Kinds of images; forgeries made in training have names of their own.
+BONA_FIDE, KNOWN = "bona_fide", "k_"
 
 
 class Probe(nn.Module):
@@ -22,10 +26,10 @@ class Probe(nn.Module):
 
     Args:
         encoder: A timm vision transformer without head.
-        kinds: K, the number of kinds; the first one is bona fide.
+        kinds: Names of the K kinds, bona fide first; the data's own forgeries are `k_`.
     """
 
-    def __init__(self, encoder: nn.Module, kinds: int):
+    def __init__(self, encoder: nn.Module, kinds: Sequence[str]):
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
         depth = len(encoder.blocks)
@@ -33,7 +37,9 @@ class Probe(nn.Module):
         self._blocks = list(range(depth // 4, depth * 5 // 6, 2))
         self._class_token = encoder.cls_token is not None
         parts = (1 + self._class_token) * len(self._blocks)
-        self.head = nn.Linear(parts * encoder.embed_dim, kinds)
+        self.head = nn.Linear(parts * encoder.embed_dim, len(kinds))
+        forged = range(1, len(kinds))
+        self._made = [number for number in forged if kinds[number] != KNOWN] or list(forged)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Extracts float32, N×F, from normalised images, N×3×S×S.
@@ -57,9 +63,15 @@ class Probe(nn.Module):
         return torch.cat([normalize(part.float(), dim=1) for part in parts], 1)
 
     def log_odds(self, features: torch.Tensor) -> torch.Tensor:
-        """Maps features, N×F, to log-odds, N."""
+        """Maps features, N×F, to log-odds, N.
+
+        The mean of two log-odds against bona fide: of any kind of forgery, and of the kinds made
+        in training. Where photos resemble the data's own, `k_` outweighs every other kind in the
+        first; the second keeps their traces in sight.
+        """
         kinds = self.head(features)
-        return kinds[:, 1:].logsumexp(1) - kinds[:, 0]
+        odds = [kinds[:, chosen].logsumexp(1) for chosen in (slice(1, None), self._made)]
+        return sum(odds) / 2 - kinds[:, 0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the log-odds of 'synthetic', float32, N×1."""
@@ -70,6 +82,6 @@ def rebuild_probe(blueprint: dict[str, Any]) -> Probe:
     """Builds a probe with random weights.
 
     Args:
-        blueprint: `encoder`, a timm blueprint, and `kinds`, their number.
+        blueprint: `encoder`, a timm blueprint, and `kinds`, their names.
     """
     return Probe(rebuild_timm(blueprint["encoder"]), blueprint["kinds"])

@@ -28,14 +28,13 @@ from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.liveness.config import LivenessConfig, ProbeConfig
 from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.forgeries import Draw, ForgedCrops, draw_forgeries
-from kryptonite.liveness.probe import Probe
+from kryptonite.liveness.probe import BONA_FIDE, KNOWN, Probe
 from kryptonite.metrics.error_rates import eer
 from kryptonite.nn.encoders import build_encoder
 from kryptonite.nn.train.augment import Augment
 from kryptonite.nn.train.datasets import VAL_BATCH, CropDataset, collate
 from kryptonite.nn.train.job import TrainingJob
 
-BONA_FIDE, KNOWN = "bona_fide", "k_"  # kinds of images; forgeries made here have their own names
 _MASS = {BONA_FIDE: 0.4, KNOWN: 0.4}  # of the weight of all views
 _FORGED = 0.2  # what remains, shared evenly by the kinds made here
 _CHUNK = 1024  # views per file
@@ -127,7 +126,7 @@ def train_probe(
     spec = InputSpec(config.template, "RGB", loaded.mean, loaded.std)
     device = choose_device("cpu" if config.fit.accelerator == "cpu" else "auto")
     state_device("encoding views for the probe", device)
-    unfitted = Probe(loaded.network, 1).to(device).eval()
+    unfitted = Probe(loaded.network, [BONA_FIDE]).to(device).eval()
     encoder = Encoder(unfitted, spec, device, "bf16" in config.fit.precision)
     views = encode_views(config, images, job, encoder)
     # In full precision, as the detector runs: the offset must hold for the log-odds it will give.
@@ -135,10 +134,11 @@ def train_probe(
     shown = encode_images(precise, CropDataset(val_images, job.read), config.fit.workers)
     val = Encoded.of_images(shown, val_images)
     probe = fit_probe(config, loaded.network, views, val)
-    blueprint = {"encoder": loaded.blueprint, "kinds": probe.head.out_features}
+    kinds = _kinds(config, views)
+    blueprint = {"encoder": loaded.blueprint, "kinds": kinds}
     return Detector(probe, blueprint, spec, loaded.source), {
         "validation_eer": {"best_score": eer(val.kind != BONA_FIDE, score(probe, val.features))},
-        "views": {kind: int((views.kind == kind).sum()) for kind in _kinds(config, views)},
+        "views": {kind: int((views.kind == kind).sum()) for kind in kinds},
     }
 
 
@@ -154,7 +154,7 @@ def fit_probe(config: LivenessConfig, network: nn.Module, views: Encoded, val: E
     """
     kinds = _kinds(config, views)
     _LOG.info("liveness: fitting %d kinds on %d views", len(kinds), len(views.kind))
-    probe = Probe(network, len(kinds))
+    probe = Probe(network, kinds)
     kind = np.array([kinds.index(each) for each in views.kind])
     weights = view_weights(views.kind, views.source)
     fit_head(probe.head, views.features, kind, weights, config.probe)

@@ -30,6 +30,7 @@ from kryptonite.nn.train.job import TrainingJob
 from kryptonite.nn.weights import BackboneConfig
 
 SIDE, PEOPLE = 32, 6
+KINDS = ["bona_fide", "k_", "self_blend", "face_swap"]
 TINY = BackboneConfig("test_vit", "scratch")
 SOFT = AugmentConfig(0, 0, 0, 0, 0)
 
@@ -54,12 +55,16 @@ def read(key):
 
 
 def settings(**changes):
-    changes = {"forgery_kinds": ["self_blend", "resynthesis"], "augment": SOFT, **changes}
+    changes = {
+        "forgery_kinds": ["self_blend", "resynthesis"],
+        "augment": SOFT,
+        "probe": ProbeConfig(passes=2),
+        **changes,
+    }
     return LivenessConfig(
         TINY,
         CropTemplate(SIDE, 0.0),
         pairs_per_batch=4,
-        probe=ProbeConfig(passes=2),
         fit=FitConfig(workers=0, accelerator="cpu"),
         **changes,
     )
@@ -82,7 +87,7 @@ def crops(keys):
 
 def test_probe_features_are_unit_class_tokens_and_mean_patches_of_inner_blocks():
     encoder = build_encoder(TINY, SIDE).network.eval()
-    probe = Probe(encoder, 3).eval()
+    probe = Probe(encoder, KINDS).eval()
     images = torch.rand(2, 3, SIDE, SIDE)
     with torch.inference_mode():
         features = probe.features(images)
@@ -109,8 +114,8 @@ def test_probe_features_are_unit_class_tokens_and_mean_patches_of_inner_blocks()
 )
 def test_probe_reads_encoders_of_other_families_and_without_class_token(name, side, parts):
     loaded = build_encoder(BackboneConfig(name, "scratch"), side)
-    probe, images = Probe(loaded.network, 3).eval(), torch.rand(2, 3, side, side)
-    again = rebuild_probe({"encoder": loaded.blueprint, "kinds": 3}).eval()
+    probe, images = Probe(loaded.network, KINDS).eval(), torch.rand(2, 3, side, side)
+    again = rebuild_probe({"encoder": loaded.blueprint, "kinds": KINDS}).eval()
     again.load_state_dict(probe.state_dict())
     with torch.inference_mode():
         features = probe.features(images)
@@ -119,12 +124,22 @@ def test_probe_reads_encoders_of_other_families_and_without_class_token(name, si
     assert torch.allclose(norms, torch.ones(2, parts), atol=1e-5)
 
 
-def test_probe_log_odds_set_all_kinds_of_forgeries_against_bona_fide():
-    probe = Probe(build_encoder(TINY, SIDE).network, 3).eval()
+def test_probe_log_odds_are_the_mean_of_those_of_any_forgery_and_of_the_kinds_made_here():
+    probe = Probe(build_encoder(TINY, SIDE).network, KINDS).eval()
     features = torch.randn(5, probe.head.in_features)
     with torch.inference_mode():
-        shares = probe.head(features).softmax(1)
-        expected = torch.log((1 - shares[:, 0]) / shares[:, 0])
+        bona_fide, known, *made = probe.head(features).softmax(1).T
+        of_any, of_made = (torch.log(sum(forged) / bona_fide) for forged in ([known, *made], made))
+        assert torch.allclose(probe.log_odds(features), (of_any + of_made) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("forged", [["k_"], ["self_blend", "face_swap"]])
+def test_probe_log_odds_set_all_forgeries_against_bona_fide_when_all_are_of_one_origin(forged):
+    probe = Probe(build_encoder(TINY, SIDE).network, ["bona_fide", *forged]).eval()
+    features = torch.randn(5, probe.head.in_features)
+    with torch.inference_mode():
+        bona_fide = probe.head(features).softmax(1)[:, 0]
+        expected = torch.log((1 - bona_fide) / bona_fide)
         assert torch.allclose(probe.log_odds(features), expected, atol=1e-4)
 
 
@@ -211,16 +226,21 @@ def test_draw_views_shows_every_image_once_a_pass_and_forges_the_bona_fide_ones(
     assert views != draw_views(settings(seed=1), forged, dataset.synthetic)
 
 
-def test_train_detector_fits_a_probe_that_separates_photos_it_never_saw(trained):
-    detector, figures = trained
+def test_train_detector_fits_a_probe_that_separates_photos_it_never_saw(tmp_path):
+    detector, figures = train(tmp_path, probe=ProbeConfig(passes=2, forgeries=0))
     photos, forgeries = (
         detector.log_odds(crops([f"{kind}{number}" for number in range(30, 70)])) for kind in "gk"
     )
     # The encoder's weights are random: its features separate the classes well, not perfectly.
     assert (forgeries[:, None] > photos).mean() > 0.9
+    assert 0 <= figures["validation_eer"]["best_score"] < 0.5
+
+
+def test_train_detector_counts_the_views_it_fitted_on(trained):
+    detector, figures = trained
     views = figures["views"]
     assert sum(views.values()) == 32 and views["bona_fide"] == 12 and views["k_"] == 8
-    assert 0 <= figures["validation_eer"]["best_score"] < 0.5
+    assert detector.blueprint["kinds"] == list(views)
 
 
 def test_train_probe_leaves_the_encoder_as_it_was(trained, tmp_path):

@@ -34,7 +34,7 @@ def test_shortcut_warnings_say_whether_training_had_a_remedy(run, tmp_path, alig
 def test_provenance_names_the_encoder_when_the_detector_is_a_probe(run):
     description = run / "liveness/model.json"
     kept = json.loads(description.read_text())
-    kept["network"] = {"encoder": kept["network"], "kinds": 3}
+    kept["network"] = {"encoder": kept["network"], "kinds": ["bona_fide", "k_"]}
     description.write_text(json.dumps(kept))
     found = provenance(RunDir(run), run / "images.csv", run, 20)
     assert found["liveness"] == "test_efficientnet, crop 32 px with margin 0.2; scratch"
