@@ -30,13 +30,14 @@ MAX_SCANS = 100
 GROUND = 128  # grey level behind transparent pixels
 
 # Pillow also opens vector formats and hands some to other programs (Ghostscript). These are all
-# raster formats, decoded in this process; the last has no signature, so it is tried last.
+# raster formats, decoded in this process; the last has no signature, so it is tried last. QOI is
+# left out: its decoder is Python, so a small file of many pixels keeps a core busy for minutes.
 Image.init()
 _FORMATS: list[str] = [
     name
     for name in (
         *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "ICO"),
-        *("PSD", "QOI", "SGI", "PCX", "TGA"),
+        *("PSD", "SGI", "PCX", "TGA"),
     )
     if name in Image.OPEN  # some came with later versions of Pillow
 ]
@@ -49,6 +50,7 @@ _ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 274, 262, 258, 339  # TIFF a
 # What a file that cannot be decoded is, by its first bytes.
 _KINDS = (
     (rb"\s*\Z", "the file is empty"),
+    (rb"qoif", "QOI images are not supported"),
     (rb"....ftyp(hei[cxms]|hev[cmsx]|mif1|msf1)", "HEIC images are not supported"),
     (rb"....ftypavi[fs]", "damaged, or this Pillow cannot decode AVIF images"),
     (rb"(\xef\xbb\xbf)?\s*(<\?xml.{,900})?(<!--.{,400})?<(!doctype svg|svg)", "an SVG drawing"),

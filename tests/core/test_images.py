@@ -455,6 +455,11 @@ def test_decode_rgb_ignores_colour_profiles(photo):
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
         (b'<?xml version="1.0"?>\n<!-- x -->\n<svg/>', "an SVG drawing"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC images are not supported"),
+        # A whole image of one black pixel.
+        (
+            b"qoif" + b"\0\0\0\1" * 2 + b"\3\0\xfe\0\0\0" + bytes(7) + b"\1",
+            "QOI images are not supported",
+        ),
         (b"%PDF-1.7\n", "a PDF or PostScript document"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a PDF or PostScript document"),
         (b"PK\3\4" + bytes(40), "an archive"),
