@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import DefaultHelpFormatter, auto_cli
 
 from kryptonite.core.errors import ConfigError
@@ -37,9 +38,13 @@ def find_config(value: str) -> str:
             configuration of the same name.
 
     Raises:
-        ConfigError: The name is that of no file and no packaged configuration.
+        ConfigError: The name is that of no file and no packaged configuration, or the file has
+            aliases.
     """
-    if Path(value).is_file() or not _NAME.fullmatch(value):
+    if Path(value).is_file():
+        _check_aliases(Path(value))
+        return value
+    if not _NAME.fullmatch(value):
         return value
     packaged = packaged_configs()
     if value not in packaged:
@@ -48,6 +53,20 @@ def find_config(value: str) -> str:
             f"packaged are {', '.join(packaged)}"
         )
     return str(packaged[value])
+
+
+def _check_aliases(path: Path) -> None:
+    """Refuses aliases: the parser copies what they name, so that a few lines could fill memory."""
+    try:
+        for token in yaml.scan(path.read_text(encoding="utf-8")):
+            if isinstance(token, yaml.AliasToken):
+                row = token.start_mark.line + 1
+                raise ConfigError(
+                    f"{path}, line {row}: write the value out in the place of the alias "
+                    f"*{token.value}"
+                )
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # the parser says what is wrong
 
 
 def find_configs(arguments: Sequence[str]) -> list[str]:
@@ -75,11 +94,14 @@ def read_run_config(config: Path | str, arguments: Sequence[str] = (), **parser:
         ConfigError: The arguments name a configuration that does not exist.
         SystemExit: The configuration or the arguments do not fit `RunConfig`.
     """
-    arguments = find_configs(arguments)
     # Not jsonargparse's default_config_files: those would fill every field that another
     # configuration leaves out.
     if not any(argument.partition("=")[0] == CONFIG for argument in arguments):
         arguments = [CONFIG, str(config), *arguments]
     return auto_cli(
-        RunConfig, as_positional=False, args=arguments, config_help=CONFIG_HELP, **parser
+        RunConfig,
+        as_positional=False,
+        args=find_configs(arguments),
+        config_help=CONFIG_HELP,
+        **parser,
     )

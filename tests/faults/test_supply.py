@@ -281,6 +281,18 @@ def test_read_config_refuses_yaml_that_is_nested_too_deeply(tiny):
         RunDir(tiny).read_config()
 
 
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_commands_refuse_a_configuration_whose_aliases_fill_memory(tiny, capsys, command):
+    """Nine lines that name 10^9 values."""
+    lines = [
+        "a0: &a0 [x]",
+        *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)),
+    ]
+    (tiny / "config.yaml").write_text("\n".join(lines))
+    assert run_command(command, ["--config", str(tiny / "config.yaml")], command) == 2
+    assert "config.yaml, line 2: write the value out" in capsys.readouterr().err
+
+
 # Names
 
 
