@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +160,8 @@ def _score(arguments: list[str], program: str) -> int:
     photos = options.photo_a, options.photo_b
     answer = gate.score(options.similarity, *photos, options.threshold)
     if options.json:
-        print(json.dumps(asdict(answer)))
+        sides = {"synthetic_probability": answer.synthetic_probability, "status": answer.status}
+        print(json.dumps({**answer.as_dict(), **sides}))
         return 0
     print(answer.reason)
     if answer.llr is not None:

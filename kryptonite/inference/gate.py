@@ -1,9 +1,9 @@
 """A spoof check around any face matcher: its similarity and both photos give a likelihood ratio."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,13 @@ from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.evidence import pair_evidence
-from kryptonite.inference.pipeline import Pipeline
+from kryptonite.inference.pipeline import Image, PhotoFacts, Pipeline
+from kryptonite.inference.verdict import (
+    ACCEPTED,
+    BELOW_THRESHOLD,
+    REASONS_OF_GATE,
+    code_of_missing,
+)
 
 
 @dataclass(frozen=True)
@@ -26,25 +32,46 @@ class GateScore:
             different people or a synthetic image, as mixed in the pairs of the fit; None where a
             face is missing.
         accepted: Whether a face was found in both photos and `llr` reaches the threshold.
+        code: Why, a key of `inference.verdict.REASONS_OF_GATE`.
         reason: Why, in words.
         threshold: The threshold on `llr`.
+        threshold_name: Its name.
         similarity: The matcher's similarity, as given.
         comparison: The differential detector's log-odds that both photos are bona fide; 0 without
             one.
-        synthetic_probability: The detector's probability of 'synthetic' for each photo, 0..1.
-        status: How each face was acquired; `centre_crop` means that none was found.
+        photos: What was found in each photo.
         seconds: Wall-clock time of the call.
     """
 
     llr: float | None
     accepted: bool
+    code: str
     reason: str
     threshold: float
+    threshold_name: str
     similarity: float
     comparison: float
-    synthetic_probability: tuple[float, float]
-    status: tuple[str, str]
+    photos: tuple[PhotoFacts, PhotoFacts]
     seconds: float
+
+    @property
+    def synthetic_probability(self) -> tuple[float, float]:
+        """The detector's probability of 'synthetic' for each photo, 0..1."""
+        first, second = self.photos
+        return first.synthetic_probability, second.synthetic_probability
+
+    @property
+    def status(self) -> tuple[str, str]:
+        """How each face was acquired; `centre_crop` means that none was found."""
+        first, second = self.photos
+        return first.status, second.status
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the crops, JSON-able."""
+        values = asdict(self)
+        for photo in values["photos"]:
+            del photo["crop"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -65,59 +92,80 @@ class MatcherGate:
     thresholds: Mapping[str, float]
 
     def score(
-        self,
-        similarity: float,
-        photo_a: Path | str,
-        photo_b: Path | str,
-        threshold: str | None = None,
+        self, similarity: float, photo_a: Image, photo_b: Image, threshold: str | None = None
     ) -> GateScore:
         """Scores two photos.
 
         Args:
             similarity: The matcher's similarity of them, on the scale that the gate was fitted to.
-            photo_a: Image file.
-            photo_b: Image file.
+            photo_a: A file's path, its bytes, or the file itself, open for reading bytes.
+            photo_b: Likewise.
             threshold: Name of a threshold; None takes the first.
 
         Raises:
-            ImageReadError: A file cannot be read.
+            ImageReadError: A photo cannot be read.
             DataError: The similarity is not finite.
             ConfigError: No threshold has this name.
         """
-        name = next(iter(self.thresholds)) if threshold is None else threshold
-        if name not in self.thresholds:
-            raise ConfigError(f"no threshold {name!r}; choose from {', '.join(self.thresholds)}")
-        least = self.thresholds[name]
         began = time.perf_counter()
-        photos = [read_rgb(photo_a), read_rgb(photo_b)]
-        faces, features = self.pipeline.extractor.from_images(photos)
-        columns = pair_evidence(features, self.pipeline.differential, np.array([0]), np.array([1]))
-        missing = [
-            name
-            for name, status in zip(("first", "second"), faces.status, strict=True)
-            if status == CENTRE_CROP
-        ]
-        evidence = Evidence.of(
-            {**columns, "similarity": np.array([similarity]), "acquired": np.array([not missing])}
-        )
-        llr = None if missing else float(self.fuser.score(evidence)[0])
-        accepted = llr is not None and llr >= least
-        first, second = (1 / (1 + np.exp(-features.log_odds.astype(np.float64)))).tolist()
-        if missing:
-            reason = f"refused: no face found in the {' and the '.join(missing)} photo"
-        else:
-            reason = "accepted" if accepted else "refused: the ratio is below the threshold"
-        return GateScore(
-            llr=llr,
-            accepted=accepted,
-            reason=reason,
-            threshold=least,
-            similarity=float(similarity),
-            comparison=float(columns["comparison"][0]),
-            synthetic_probability=(first, second),
-            status=(faces.status[0], faces.status[1]),
-            seconds=time.perf_counter() - began,
-        )
+        name = next(iter(self.thresholds)) if threshold is None else threshold
+        self._named(name)  # before the photos are read
+        pair = read_rgb(photo_a), read_rgb(photo_b)
+        (answer,) = self.score_many([similarity], [pair], [name])
+        return replace(answer, seconds=time.perf_counter() - began)
+
+    def score_many(
+        self,
+        similarities: Sequence[float],
+        pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+        thresholds: Sequence[str],
+    ) -> list[GateScore]:
+        """Scores pairs of photos in one batch; other pairs change a ratio by rounding alone.
+
+        Args:
+            similarities: The matcher's, of each pair.
+            pairs: RGB uint8 H×W×3 arrays of any sizes.
+            thresholds: Name of each pair's threshold.
+
+        Returns:
+            One answer per pair; `seconds` is the time of the whole call.
+
+        Raises:
+            DataError: A similarity is not finite.
+            ConfigError: No threshold has this name.
+        """
+        began = time.perf_counter()
+        limits = [self._named(name) for name in thresholds]
+        if not pairs:
+            return []
+        images = [image for pair in pairs for image in pair]
+        faces, features = self.pipeline.extractor.from_images(images)
+        photos = self.pipeline.describe(images, faces, features.log_odds)
+        rows = np.arange(len(images))
+        columns = pair_evidence(features, self.pipeline.differential, rows[::2], rows[1::2])
+        missing = np.array([photo.status == CENTRE_CROP for photo in photos]).reshape(-1, 2)
+        matched = {"similarity": np.array(similarities), "acquired": ~missing.any(1)}
+        llrs = self.fuser.score(Evidence.of({**columns, **matched}))
+        answers = []
+        for row, (llr, limit) in enumerate(zip(llrs.tolist(), limits, strict=True)):
+            lacking = code_of_missing(missing[row].tolist())
+            code = lacking or (ACCEPTED if llr >= limit else BELOW_THRESHOLD)
+            answers.append(
+                GateScore(
+                    llr=None if lacking else llr,
+                    accepted=code == ACCEPTED,
+                    code=code,
+                    reason=REASONS_OF_GATE[code],
+                    threshold=limit,
+                    threshold_name=thresholds[row],
+                    similarity=float(similarities[row]),
+                    comparison=float(columns["comparison"][row]),
+                    photos=(photos[2 * row], photos[2 * row + 1]),
+                    seconds=0.0,
+                )
+            )
+        seconds = time.perf_counter() - began
+        return [replace(answer, seconds=seconds) for answer in answers]
 
     def score_pairs(self, pairs: pd.DataFrame) -> np.ndarray:
         """Scores many pairs, each distinct photo once.
@@ -133,6 +181,13 @@ class MatcherGate:
         """
         table = gate_evidence(self.pipeline, pairs)
         return np.where(table["acquired"], self.fuser.score(Evidence.of(table)), np.nan)
+
+    def _named(self, threshold: str) -> float:
+        if threshold not in self.thresholds:
+            raise ConfigError(
+                f"no threshold {threshold!r}; choose from {', '.join(self.thresholds)}"
+            )
+        return self.thresholds[threshold]
 
 
 def gate_evidence(pipeline: Pipeline, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -287,7 +287,7 @@ class Pipeline:
         faces, features = self.extractor.from_images(images)
         rows = np.arange(len(images))
         columns = pair_evidence(features, self.differential, rows[::2], rows[1::2])
-        photos = self._photos(images, faces, features.log_odds)
+        photos = self.describe(images, faces, features.log_odds)
         missing = [photo.status == CENTRE_CROP for photo in photos]
         acquired = ~np.array(missing).reshape(-1, 2).any(1)
         evidence = Evidence.of({**columns, "acquired": acquired})
@@ -339,7 +339,7 @@ class Pipeline:
             images: RGB uint8 H×W×3 arrays of any sizes, one or more.
         """
         faces, features = self.extractor.from_images(images)
-        photos = self._photos(images, faces, features.log_odds)
+        photos = self.describe(images, faces, features.log_odds)
         found = np.flatnonzero([photo.status != CENTRE_CROP for photo in photos])
         mutual = compare_mutually(features, self.differential, found[None])[0]
         return References(features.rows(found), mutual, tuple(photos))
@@ -374,7 +374,7 @@ class Pipeline:
             return []
         images = [image for image, _ in claims]
         faces, features = self.extractor.from_images(images)
-        photos = self._photos(images, faces, features.log_odds)
+        photos = self.describe(images, faces, features.log_odds)
         answers = []
         for row, (_, references) in enumerate(claims):
             missing = photos[row].status == CENTRE_CROP, not references.count
@@ -409,13 +409,20 @@ class Pipeline:
             return []
         faces = self.extractor.cache.aligner(images)
         detector = self.extractor.detector
-        return self._photos(
+        return self.describe(
             images, faces, detector.log_odds(faces.crops_for(detector.spec.template))
         )
 
-    def _photos(
+    def describe(
         self, images: Sequence[np.ndarray], faces: AlignedFaces, log_odds: np.ndarray
     ) -> list[PhotoFacts]:
+        """Describes what was found in images.
+
+        Args:
+            images: RGB uint8 H×W×3 arrays of any sizes.
+            faces: Found in them.
+            log_odds: N, the detector's log-odds of 'synthetic'.
+        """
         crops = faces.crops_for(self.extractor.recogniser.spec.template).pixels
         return [
             PhotoFacts(

@@ -42,6 +42,14 @@ REASONS_OF_REFERENCES = {
     "no_face_in_either_photo": "refused: no face found in the probe or any reference",
 }
 
+# The reasons of a gate, which weighs two genuine photos of one person against all else together.
+BELOW_THRESHOLD = "below_threshold"
+REASONS_OF_GATE = {
+    ACCEPTED: REASONS[ACCEPTED],
+    BELOW_THRESHOLD: "refused: the ratio is below the threshold",
+    **{code: reason for code, reason in REASONS.items() if code.startswith("no_face_")},
+}
+
 
 def code_of_missing(missing: Sequence[bool]) -> str | None:
     """Gives the code of a pair that lacks a face; None if both photos show one.

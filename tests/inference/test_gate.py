@@ -49,7 +49,21 @@ def test_score_refuses_at_every_threshold_when_no_face_is_found(gate, photos, tm
     assert answer.llr is None and not answer.accepted
     assert answer.reason == "refused: no face found in the second photo"
     both = gate.score(9.0, blank, blank)
-    assert both.reason == "refused: no face found in the first and the second photo"
+    assert both.reason == "refused: no face found in either photo"
+    codes = [each.code for each in (answer, both)]
+    assert codes == ["no_face_in_photo_b", "no_face_in_either_photo"]
+
+
+def test_score_many_scores_as_each_pair_alone(gate, photos, faces):
+    first, second, blank = faces[0], faces[1], np.full((90, 90, 3), 127, np.uint8)
+    pairs, similarities = [(first, second), (first, blank), (second, first)], [0.7, 0.7, 0.2]
+    answers = gate.score_many(similarities, pairs, ["fmr=0.01", "fmr=0.01", "eer"])
+    alone = gate.score(0.7, *photos), gate.score(0.2, *photos[::-1], threshold="eer")
+    assert answers[0].llr == pytest.approx(alone[0].llr, abs=1e-4)
+    assert answers[2].llr == pytest.approx(alone[1].llr, abs=1e-4) and answers[2].accepted
+    assert (answers[1].llr, answers[1].code) == (None, "no_face_in_photo_b")
+    assert [each.threshold_name for each in answers] == ["fmr=0.01", "fmr=0.01", "eer"]
+    assert gate.score_many([], [], []) == []
 
 
 def test_score_raises_when_similarity_is_not_finite(gate, photos):
