@@ -13,12 +13,17 @@ DESCRIPTION = """\
 Answer over HTTP whether two photos are genuine and show the same person, with a page
 at /. Ctrl-C or SIGTERM stops it once the requests it has are answered; the exit status
 is then 0. If KRYPTONITE_API_KEY is set, requests must send it as the header X-API-Key."""
-EXAMPLES = ("--run runs/demo", "--run runs/demo --host 0.0.0.0 --port 80 --api_key_file key.txt")
+EXAMPLES = (
+    "--run runs/demo",
+    "--run runs/demo --gate gate.json",
+    "--run runs/demo --host 0.0.0.0 --port 80 --api_key_file key.txt",
+)
 KEY_VARIABLE = "KRYPTONITE_API_KEY"
 _LIMITS = {
     "photo_megabytes": "largest file of a photo",
     "megapixels": "largest photo",
     "requests": "requests that are received or wait at a time; more are answered with 503",
+    "uploads": "requests of one client that are received at a time; more are answered with 429",
     "batch": "requests computed at a time",
     "upload_seconds": "time for a request to arrive",
     "answer_seconds": "time from then to its answer",
@@ -34,6 +39,7 @@ def main(arguments: list[str], program: str) -> int:
     parser.add_argument("--port", type=int, default=8000, help="0 picks a free one")
     add_device(parser)
     add_engine(parser)
+    parser.add_argument("--gate", help="file that `kryptonite gate fit` wrote, for /v1/gate")
     parser.add_argument(
         "--api_key_file", help=f"file that holds the API key; instead of {KEY_VARIABLE}"
     )
@@ -57,9 +63,16 @@ def main(arguments: list[str], program: str) -> int:
     from kryptonite.serve.app import create_app
     from kryptonite.serve.server import listen, run_server
 
-    pipeline = load(options.run, device=options.device, engine=options.engine)
-    about = describe(Path(options.run), pipeline, limits)
-    app = create_app(pipeline, about, limits, key)
+    engine = {"device": options.device, "engine": options.engine}
+    if options.gate:
+        from kryptonite.runs.gate import load_gate  # imports torch, which exports do without
+
+        gate = load_gate(options.gate, options.run, **engine)
+        pipeline = gate.pipeline
+    else:
+        gate, pipeline = None, load(options.run, **engine)
+    about = describe(Path(options.run), pipeline, limits, gate)
+    app = create_app(pipeline, about, limits, key, gate)
     with listen(options.host, options.port) as listener:
         host, port, *_ = listener.getsockname()
         shown = f"[{host}]" if ":" in host else host

@@ -1,9 +1,12 @@
 """What the service says of itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from kryptonite.fusion.references import MOST as MOST_REFERENCES
+from kryptonite.inference.gate import MatcherGate
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.nn.licences import licence_of, origin_of
 from kryptonite.runs.run_dir import RunDir
@@ -25,13 +28,16 @@ class About:
     examples: dict[str, Example]
 
 
-def describe(run: Path, pipeline: Pipeline, limits: Limits) -> About:
+def describe(
+    run: Path, pipeline: Pipeline, limits: Limits, gate: MatcherGate | None = None
+) -> About:
     """Describes a run.
 
     Args:
         run: Its folder.
         pipeline: The run, loaded.
         limits: Bounds on requests.
+        gate: The gate, if there is one.
 
     Raises:
         DataError: The demo's files are damaged.
@@ -53,10 +59,9 @@ def describe(run: Path, pipeline: Pipeline, limits: Limits) -> About:
         run=run.resolve().name,
         version=version("kryptonite"),
         fusion=pipeline.chosen,
-        thresholds=[
-            models.Threshold(name=name, value=value)
-            for name, value in pipeline.verifier.thresholds.items()
-        ],
+        thresholds=_thresholds(pipeline.verifier.thresholds),
+        references=_describe_references(pipeline) if pipeline.several else None,
+        gate=None if gate is None else _describe_gate(gate),
         engines={part: network.engine for part, network in networks.items()},
         weights=[
             models.Weights(part=part, source=source, licence=licence)
@@ -66,9 +71,31 @@ def describe(run: Path, pipeline: Pipeline, limits: Limits) -> About:
         limits=models.RequestLimits(
             bytes_per_photo=limits.photo_bytes,
             pixels_per_photo=limits.photo_pixels,
+            bytes_per_request=limits.body_bytes(1 + MOST_REFERENCES),
+            pixels_per_request=limits.request_pixels,
             requests=limits.requests,
+            uploads=limits.uploads,
             upload_seconds=limits.upload_seconds,
             answer_seconds=limits.answer_seconds,
         ),
     )
     return About(info, {example.name: example for example in load_examples(folder.demo)})
+
+
+def _describe_references(pipeline: Pipeline) -> models.References:
+    # Which calibration decides depends on how many faces are found.
+    fitted = pipeline.several.values()
+    names = [
+        name
+        for name in pipeline.verifier.thresholds
+        if all(name in verifier.thresholds for verifier in fitted)
+    ]
+    return models.References(most=MOST_REFERENCES, thresholds=names)
+
+
+def _describe_gate(gate: MatcherGate) -> models.Gate:
+    return models.Gate(fusion=gate.fuser.fuser.name, thresholds=_thresholds(gate.thresholds))
+
+
+def _thresholds(values: Mapping[str, float]) -> list[models.Threshold]:
+    return [models.Threshold(name=name, value=value) for name, value in values.items()]

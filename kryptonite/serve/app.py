@@ -4,8 +4,9 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kryptonite.inference.gate import GateScore, MatcherGate
 from kryptonite.inference.pipeline import PhotoFacts, Pipeline, Verification
 from kryptonite.serve import models
 from kryptonite.serve.about import About
@@ -32,6 +34,8 @@ from kryptonite.serve.work import Answer, Job, Worker
 PAGE = Path(__file__).parent / "page"
 KEY_HEADER = "X-API-Key"
 PAIR = Form(("photo_a", "photo_b"), ("threshold", "crops"))
+REFERENCES = Form(("probe",), PAIR.options, several="references")
+GATED = Form(PAIR.photos, ("similarity", *PAIR.options))
 SINGLE = Form(("photo",))
 
 # The page loads its own files alone, and shows the photos that its user picks.
@@ -40,7 +44,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_COUNTED = ("/v1/verify", "/v1/score-image")
+_COUNTED = ("/v1/verify", "/v1/verify-references", "/v1/gate", "/v1/score-image")
 _DESCRIPTION = """\
 Decides whether two photos are genuine and show the same person. Photos are computed in memory and
 forgotten; nothing of them is stored or logged. Every error is answered by a `code` for programs and
@@ -49,7 +53,13 @@ a sentence in `message`."""
 _log = logging.getLogger(__name__)
 
 
-def create_app(pipeline: Pipeline, about: About, limits: Limits, key: str = "") -> FastAPI:
+def create_app(
+    pipeline: Pipeline,
+    about: About,
+    limits: Limits,
+    key: str = "",
+    gate: MatcherGate | None = None,
+) -> FastAPI:
     """Makes the ASGI application.
 
     Args:
@@ -57,8 +67,9 @@ def create_app(pipeline: Pipeline, about: About, limits: Limits, key: str = "") 
         about: What the service says of it.
         limits: Bounds on requests.
         key: The API key that clients must send; empty asks for none.
+        gate: The gate, if there is one; `about` describes it, too.
     """
-    worker = Worker(pipeline, limits)
+    worker = Worker(pipeline, limits, gate)
     metrics = Metrics(lambda: batcher.waiting)
     batcher: Batcher[Job, Answer] = Batcher(
         worker, worker.weigh, limits.requests, metrics.count_batch
@@ -101,28 +112,43 @@ class _Desk:
 
     def __init__(self, batcher: Batcher[Job, Answer], limits: Limits):
         self._batcher, self._limits = batcher, limits
+        self._uploads: Counter[str] = Counter()
 
     async def handle(
-        self, request: Request, form: Form, threshold_of: Callable[[Upload], str]
+        self, request: Request, form: Form, job_of: Callable[[Upload], Job]
     ) -> tuple[Any, Upload]:
         """Reads an upload and waits for its answer.
 
         Args:
             request: The request.
             form: What it takes.
-            threshold_of: Checks the options and gives the threshold's name.
+            job_of: Checks the options and says what to compute.
 
         Raises:
             ServiceError: The request is refused.
         """
         with self._batcher.place():
-            upload = await read_upload(request, form, self._limits)
-            future = self._batcher.submit(Job(upload.photos, upload.pixels, threshold_of(upload)))
+            with self._uploading(request.client.host if request.client else ""):
+                upload = await read_upload(request, form, self._limits)
+            future = self._batcher.submit(job_of(upload))
             try:
                 with fail_after(self._limits.answer_seconds):
                     return await asyncio.wrap_future(future), upload
             except TimeoutError as error:
                 raise ServiceError("answer_timeout") from error
+
+    @contextmanager
+    def _uploading(self, client: str) -> Iterator[None]:
+        """Counts the uploads of a client, lest a single one hold all places by slow ones."""
+        if self._uploads[client] >= self._limits.uploads:
+            raise ServiceError("too_many_uploads")
+        self._uploads[client] += 1
+        try:
+            yield
+        finally:
+            self._uploads[client] -= 1
+            if not self._uploads[client]:
+                del self._uploads[client]
 
 
 def _private(desk: _Desk, about: About, key: str) -> APIRouter:
@@ -135,16 +161,23 @@ def _private(desk: _Desk, about: About, key: str) -> APIRouter:
         if key and not hmac.compare_digest((given or "").encode("latin-1"), key.encode()):
             raise ServiceError("unauthorized")
 
-    names = [threshold.name for threshold in about.info.thresholds]
+    def pair(upload: Upload) -> Job:
+        name = _threshold_of(upload, about.info.thresholds)
+        return Job(upload.photos, upload.pixels, name)
 
-    def threshold_of(upload: Upload) -> str:
-        upload.flag("crops")
-        name = upload.text("threshold", names[0])
-        if name not in names:
-            raise ServiceError(
-                "unknown_threshold", f"No such threshold; there are {', '.join(names)}."
-            )
-        return name
+    def references(upload: Upload) -> Job:
+        if len(upload.photos) == 2:  # one reference
+            return pair(upload)
+        if about.info.references is None:
+            raise ServiceError("references_unsupported")
+        offered = about.info.references.thresholds
+        thresholds = [each for each in about.info.thresholds if each.name in offered]
+        return Job(upload.photos, upload.pixels, _threshold_of(upload, thresholds))
+
+    def gated(upload: Upload) -> Job:
+        assert about.info.gate is not None  # checked before the upload
+        name = _threshold_of(upload, about.info.gate.thresholds)
+        return Job(upload.photos, upload.pixels, name, upload.number("similarity"))
 
     statuses = sorted({status for status, _ in CODES.values()})
     router = APIRouter(
@@ -153,19 +186,41 @@ def _private(desk: _Desk, about: About, key: str) -> APIRouter:
         responses={status: {"model": models.ErrorAnswer} for status in statuses},
     )
 
-    @router.post("/verify", openapi_extra=models.request_body(PAIR.photos, True))
+    @router.post("/verify", openapi_extra=models.request_body(PAIR))
     async def verify(request: Request) -> models.VerifyAnswer:
         """Decides whether two photos are genuine and show the same person."""
         began = time.perf_counter()
-        answer, upload = await desk.handle(request, PAIR, threshold_of)
+        answer, upload = await desk.handle(request, PAIR, pair)
         assert isinstance(answer, Verification)
         request.state.code = answer.code
-        return models.verify_answer(answer, upload.flag("crops"), time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return models.verify_answer(models.VerifyAnswer, answer, upload.flag("crops"), seconds)
 
-    @router.post("/score-image", openapi_extra=models.request_body(SINGLE.photos, False))
+    @router.post("/verify-references", openapi_extra=models.request_body(REFERENCES))
+    async def verify_references(request: Request) -> models.ReferencesAnswer:
+        """Decides whether a photo is genuine and shows the person of several genuine photos."""
+        began = time.perf_counter()
+        answer, upload = await desk.handle(request, REFERENCES, references)
+        assert isinstance(answer, Verification)
+        request.state.code = answer.code
+        seconds = time.perf_counter() - began
+        return models.verify_answer(models.ReferencesAnswer, answer, upload.flag("crops"), seconds)
+
+    @router.post("/gate", openapi_extra=models.request_body(GATED))
+    async def gate(request: Request) -> models.GateAnswer:
+        """Adds the run's evidence of forgery to another matcher's similarity of two photos."""
+        began = time.perf_counter()
+        if about.info.gate is None:
+            raise ServiceError("no_gate")
+        answer, upload = await desk.handle(request, GATED, gated)
+        assert isinstance(answer, GateScore)
+        request.state.code = answer.code
+        return models.gate_answer(answer, upload.flag("crops"), time.perf_counter() - began)
+
+    @router.post("/score-image", openapi_extra=models.request_body(SINGLE))
     async def score_image(request: Request) -> models.ScoreAnswer:
         """Says how likely one photo is generated, by the synthetic-image detector alone."""
-        facts, _ = await desk.handle(request, SINGLE, lambda _: "")
+        facts, _ = await desk.handle(request, SINGLE, lambda one: Job(one.photos, one.pixels))
         assert isinstance(facts, PhotoFacts)
         return models.ScoreAnswer(
             synthetic_probability=facts.synthetic_probability,
@@ -200,6 +255,16 @@ def _private(desk: _Desk, about: About, key: str) -> APIRouter:
         return Response(about.examples[name].photos["ab".index(side)], media_type="image/jpeg")
 
     return router
+
+
+def _threshold_of(upload: Upload, thresholds: list[models.Threshold]) -> str:
+    """Checks the options of a decision, and gives the name of its threshold."""
+    upload.flag("crops")
+    names = [threshold.name for threshold in thresholds]
+    name = upload.text("threshold", names[0])
+    if name not in names:
+        raise ServiceError("unknown_threshold", f"No such threshold; there are {', '.join(names)}.")
+    return name
 
 
 def _public(metrics: Metrics) -> APIRouter:

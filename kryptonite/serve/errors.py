@@ -7,6 +7,7 @@ CODES = {
     "malformed_body": (400, "The body is not what its Content-Type says."),
     "unauthorized": (401, "The API key is missing or wrong."),
     "not_found": (404, "There is nothing at this address."),
+    "no_gate": (404, "The service was started without a gate."),
     "method_not_allowed": (405, "This address does not take this method."),
     "upload_timeout": (408, "The body did not arrive in time."),
     "body_too_large": (413, "The body exceeds the limit."),
@@ -18,7 +19,9 @@ CODES = {
     "repeated_field": (422, "A field is given twice."),
     "invalid_value": (422, "A field has a value of the wrong kind."),
     "unknown_threshold": (422, "The run has no threshold of this name."),
+    "references_unsupported": (422, "The run is not calibrated for several references."),
     "unreadable_image": (422, "A photo cannot be decoded."),
+    "too_many_uploads": (429, "The client sends too many requests at a time."),
     "internal_error": (500, "The service failed."),
     "busy": (503, "Too many requests are waiting."),
     "answer_timeout": (503, "The answer took too long."),
@@ -44,7 +47,7 @@ class ServiceError(Exception):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers of the answer."""
-        if self.status == 503:
+        if self.status in (429, 503):
             return {"Retry-After": str(RETRY_SECONDS)}
         if self.status in (408, 413):
             return {"Connection": "close"}  # the rest of the body is not read

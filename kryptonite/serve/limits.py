@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kryptonite.core.errors import ConfigError
 
+_LARGE_PHOTOS = 4  # photos of the largest size that a request of more photos may hold together
 _FORM_BYTES = 2**16  # room for the fields beside the photos, and for the form around them
 
 
@@ -16,6 +17,7 @@ class Limits:
         photo_megabytes: Size of a photo's file, in millions of bytes.
         megapixels: Size of a photo, in millions of pixels.
         requests: Requests that are received or wait at a time; more are answered with 503.
+        uploads: Requests of one client that are received at a time; more are answered with 429.
         batch: Requests computed at a time.
         upload_seconds: Time for a request's body to arrive.
         answer_seconds: Time from the whole body to the answer.
@@ -27,6 +29,7 @@ class Limits:
     photo_megabytes: float = 10.0
     megapixels: float = 30.0
     requests: int = 64
+    uploads: int = 16
     batch: int = 16
     upload_seconds: float = 20.0
     answer_seconds: float = 30.0
@@ -46,6 +49,11 @@ class Limits:
         """Largest photo."""
         return int(self.megapixels * 1e6)
 
+    @property
+    def request_pixels(self) -> int:
+        """Largest size of a request's photos together."""
+        return _LARGE_PHOTOS * self.photo_pixels
+
     def body_bytes(self, photos: int) -> int:
         """Largest body of a request with this many photos; base64 takes a third more."""
-        return photos * (self.photo_bytes * 4 // 3 + 4) + _FORM_BYTES
+        return min(photos, _LARGE_PHOTOS) * (self.photo_bytes * 4 // 3 + 4) + _FORM_BYTES

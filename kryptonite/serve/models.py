@@ -1,19 +1,23 @@
 """What the service answers, as JSON."""
 
 import base64
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
 from pydantic import BaseModel, Field, create_model
 
 from kryptonite.fusion.evidence import REFUSED
+from kryptonite.fusion.references import MOST as MOST_REFERENCES
+from kryptonite.inference.gate import GateScore
 from kryptonite.inference.pipeline import PhotoFacts, Verification
-from kryptonite.inference.verdict import REASONS
+from kryptonite.inference.verdict import REASONS, REASONS_OF_GATE
 from kryptonite.serve.errors import CODES
+from kryptonite.serve.uploads import Form
 
 # Types that pydantic reads; a type checker takes no computed ones.
 Code: Any = Literal[tuple(REASONS)]
+GateCode: Any = Literal[tuple(REASONS_OF_GATE)]
 ErrorCode: Any = Literal[tuple(CODES)]
 
 
@@ -64,8 +68,8 @@ class Photo(BaseModel):
     crop: str | None = Field(description="The aligned face as a data URL, if asked for.")
 
 
-class VerifyAnswer(BaseModel):
-    """The answer for a pair."""
+class Decision(BaseModel):
+    """What the answers for a pair and for several references have in common."""
 
     accepted: bool
     code: Code = Field(description="Why.")
@@ -76,6 +80,39 @@ class VerifyAnswer(BaseModel):
         description="Null without a face in both photos, and for fusions without such parts."
     )
     similarity: float = Field(description="Cosine of the embeddings, -1..1.")
+    comparison: float = Field(description="The differential detector's log-odds of two genuine.")
+    seconds: float = Field(description="Time from the request's headers to this answer.")
+
+
+class VerifyAnswer(Decision):
+    """The answer for a pair."""
+
+    photos: tuple[Photo, Photo]
+
+
+class ReferencesAnswer(Decision):
+    """The answer for a probe and its references.
+
+    The codes are those of a pair: the probe stands for the first photo, the references together for
+    the second. A face must be found in the probe and in one reference; `similarity` and
+    `comparison` are pooled over the references.
+    """
+
+    photos: list[Photo] = Field(description="The probe, then its references as they were sent.")
+
+
+class GateAnswer(BaseModel):
+    """A gate's answer for two photos and a matcher's similarity of them."""
+
+    accepted: bool
+    code: GateCode = Field(description="Why.")
+    reason: str = Field(description="The same in words.")
+    llr: float | None = Field(
+        description="Natural-log likelihood ratio that both are genuine photos of one person; null "
+        "without a face in both."
+    )
+    threshold: Threshold
+    similarity: float = Field(description="As it was sent.")
     comparison: float = Field(description="The differential detector's log-odds of two genuine.")
     photos: tuple[Photo, Photo]
     seconds: float = Field(description="Time from the request's headers to this answer.")
@@ -115,9 +152,26 @@ class RequestLimits(BaseModel):
 
     bytes_per_photo: int
     pixels_per_photo: int
+    bytes_per_request: int = Field(description="Of several references, with the form around them.")
+    pixels_per_request: int
     requests: int = Field(description="Received or waiting at a time.")
+    uploads: int = Field(description="Of one client, received at a time.")
     upload_seconds: float
     answer_seconds: float
+
+
+class References(BaseModel):
+    """What /v1/verify-references takes."""
+
+    most: int = Field(description="References in a request.")
+    thresholds: list[str] = Field(description="Names; their values depend on how many they are.")
+
+
+class Gate(BaseModel):
+    """The gate of /v1/gate."""
+
+    fusion: str
+    thresholds: list[Threshold] = Field(description="The first is the default.")
 
 
 class Info(BaseModel):
@@ -127,6 +181,10 @@ class Info(BaseModel):
     version: str
     fusion: str
     thresholds: list[Threshold] = Field(description="Choose one by its name; `stored` is usual.")
+    references: References | None = Field(
+        description="Null if the run is calibrated for one reference alone."
+    )
+    gate: Gate | None = Field(description="Null if the service was started without one.")
     engines: dict[str, str]
     weights: list[Weights]
     card: str | None = Field(description="The run's model card, Markdown.")
@@ -147,22 +205,32 @@ class Example(BaseModel):
 _BASE64 = Field(json_schema_extra={"contentEncoding": "base64"})
 _FILE = Field(json_schema_extra={"contentMediaType": "application/octet-stream"})
 _OPTIONS = {
-    "threshold": (str, Field("stored", description="A name of /v1/info's thresholds.")),
+    "threshold": (
+        str,  # a factory leaves the default out of the description
+        Field(default_factory=str, description="A name of /v1/info's; the first unless given."),
+    ),
     "crops": (bool, Field(False, description="Whether to return the aligned faces.")),
+    "similarity": (
+        float,
+        Field(description="The matcher's, higher for one person.", examples=[0.63]),
+    ),
 }
 
 
-def _body(name: str, photo: object, photos: tuple[str, ...], options: dict[str, tuple]) -> dict:
-    fields = {**dict.fromkeys(photos, (str, photo)), **options}
-    return create_model(name, **fields).model_json_schema()  # type: ignore[call-overload]
+def _body(name: str, photo: Any, form: Form) -> dict:
+    fields: dict[str, Any] = dict.fromkeys(form.photos, (str, photo))
+    if form.several:
+        listed = Field(min_length=1, max_length=MOST_REFERENCES)
+        fields[form.several] = (list[Annotated[str, photo]], listed)
+    fields |= {option: _OPTIONS[option] for option in form.options}
+    return create_model(name, **fields).model_json_schema()
 
 
-def request_body(photos: tuple[str, ...], with_options: bool) -> dict:
+def request_body(form: Form) -> dict:
     """Describes the body of a request that takes photos, for OpenAPI."""
-    options = _OPTIONS if with_options else {}
     content = {
-        "multipart/form-data": {"schema": _body("Form", _FILE, photos, options)},
-        "application/json": {"schema": _body("Json", _BASE64, photos, options)},
+        "multipart/form-data": {"schema": _body("Form", _FILE, form)},
+        "application/json": {"schema": _body("Json", _BASE64, form)},
     }
     return {"requestBody": {"required": True, "content": content}}
 
@@ -186,22 +254,44 @@ def photo_of(facts: PhotoFacts, crops: bool) -> Photo:
     )
 
 
-def verify_answer(answer: Verification, crops: bool, seconds: float) -> VerifyAnswer:
-    """Gives the answer for a pair.
+DecisionT = TypeVar("DecisionT", VerifyAnswer, ReferencesAnswer)
+
+
+def verify_answer(
+    model: type[DecisionT], answer: Verification, crops: bool, seconds: float
+) -> DecisionT:
+    """Gives the answer for a pair, or for a probe and its references.
 
     Args:
+        model: What to answer with.
         answer: The pipeline's.
         crops: Whether to include the aligned faces.
         seconds: Time that the request has taken.
     """
-    first, second = (photo_of(photo, crops) for photo in answer.photos)
-    return VerifyAnswer(
+    photos: Any = [photo_of(photo, crops) for photo in answer.photos]  # the model counts them
+    return model(
         accepted=answer.accepted,
         code=answer.code,
         reason=answer.reason,
         score=answer.score if answer.score > REFUSED else None,
         threshold=Threshold(name=answer.threshold_name, value=answer.threshold),
         parts=Parts(**vars(answer.parts)) if answer.parts else None,
+        similarity=answer.similarity,
+        comparison=answer.comparison,
+        photos=photos,
+        seconds=seconds,
+    )
+
+
+def gate_answer(answer: GateScore, crops: bool, seconds: float) -> GateAnswer:
+    """Gives a gate's answer; see `verify_answer`."""
+    first, second = (photo_of(photo, crops) for photo in answer.photos)
+    return GateAnswer(
+        accepted=answer.accepted,
+        code=answer.code,
+        reason=answer.reason,
+        llr=answer.llr,
+        threshold=Threshold(name=answer.threshold_name, value=answer.threshold),
         similarity=answer.similarity,
         comparison=answer.comparison,
         photos=(first, second),

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from kryptonite.core.images import count_pixels
+from kryptonite.fusion.references import MOST as MOST_REFERENCES
 from kryptonite.serve.errors import ServiceError
 from kryptonite.serve.limits import Limits
 from kryptonite.serve.work import too_many_pixels
@@ -29,10 +31,18 @@ class Form:
     Args:
         photos: Names of the photos, all of them required.
         options: Names of the other fields.
+        several: Name of a field that holds one to `MOST_REFERENCES` photos: repeated in a form, a
+            list in JSON.
     """
 
     photos: tuple[str, ...]
     options: tuple[str, ...] = ()
+    several: str | None = None
+
+    @property
+    def most_photos(self) -> int:
+        """Number of photos at most."""
+        return len(self.photos) + (MOST_REFERENCES if self.several else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +50,7 @@ class Upload:
     """A request's body.
 
     Args:
-        photos: Name and file's bytes of each photo.
+        photos: Name and file's bytes of each photo; those of several are called `references[0]` …
         options: What was given of the other fields: text from a form, any value from JSON.
         pixels: Size of the photos together, as their headers announce it.
     """
@@ -59,6 +69,21 @@ class Upload:
         if not isinstance(value, str):
             raise ServiceError("invalid_value", f"{name}: must be text.")
         return value
+
+    def number(self, name: str) -> float:
+        """A number that must be given, as text in a form.
+
+        Raises:
+            ServiceError: It is missing, something else, or not finite (`invalid_value`).
+        """
+        value = self.options.get(name)
+        try:
+            number = math.nan if isinstance(value, bool | None) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ServiceError("invalid_value", f"{name}: must be given, as a finite number.")
+        return number
 
     def flag(self, name: str) -> bool:
         """An option that is true or false; false unless given.
@@ -80,7 +105,7 @@ async def read_upload(request: Request, form: Form, limits: Limits) -> Upload:
         ServiceError: The body is not such a form or such JSON, exceeds a limit or comes too slowly.
     """
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    body = _limited(request, limits.body_bytes(len(form.photos)))
+    body = _limited(request, limits.body_bytes(form.most_photos))
     try:
         with fail_after(limits.upload_seconds):
             if kind == "multipart/form-data":
@@ -131,7 +156,7 @@ async def _from_form(
     parser = _InMemory(
         request.headers,
         body,
-        max_files=len(form.photos),
+        max_files=form.most_photos,
         max_fields=len(form.options),
         max_part_size=_OPTION_BYTES,
     )
@@ -147,12 +172,16 @@ async def _from_form(
         raise ServiceError(code, message) from error
     fields: dict[str, Any] = {}
     for name, value in items:
-        if name in fields:
-            raise _repeated(name)
-        fields[name] = value
+        content: Any = value
         if isinstance(value, UploadFile):
-            fields[name] = value.file.read()  # from memory
+            content = value.file.read()  # from memory
             value.file.close()
+        if name == form.several:
+            fields.setdefault(name, []).append(content)
+        elif name in fields:
+            raise _repeated(name)
+        else:
+            fields[name] = content
     return fields
 
 
@@ -166,12 +195,26 @@ def _from_json(content: bytes, form: Form) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ServiceError("malformed_body", "The body is not a JSON object.")
     for name in form.photos:
-        if isinstance(fields.get(name), str):
-            try:
-                fields[name] = base64.b64decode(fields[name], validate=True)
-            except (ValueError, binascii.Error) as error:
-                raise ServiceError("invalid_value", f"{name}: is not base64.") from error
+        fields[name] = _from_base64(name, fields.get(name))
+    if form.several and isinstance(several := fields.get(form.several), list):
+        fields[form.several] = [
+            _from_base64(name, photo) for name, photo in _numbered(form.several, several)
+        ]
     return fields
+
+
+def _from_base64(name: str, value: Any) -> Any:
+    """Decodes a photo; what is no text is left for `_check_photo`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise ServiceError("invalid_value", f"{name}: is not base64.") from error
+
+
+def _numbered(name: str, values: list[Any]) -> list[tuple[str, Any]]:
+    return [(f"{name}[{place}]", value) for place, value in enumerate(values)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -190,12 +233,30 @@ def _repeated(name: str) -> ServiceError:
 def _checked(fields: dict[str, Any], form: Form, limits: Limits) -> Upload:
     """Checks names and photos before they take anyone's time."""
     for name in fields:
-        if name not in (*form.photos, *form.options):
+        if name not in (*form.photos, *form.options, form.several):
             raise ServiceError("unknown_field", f"{_shown(name)}: no such field.")
-    pixels = sum(_check_photo(name, fields.get(name), limits) for name in form.photos)
-    photos = tuple((name, fields[name]) for name in form.photos)
+    photos: list[tuple[str, Any]] = [(name, fields.get(name)) for name in form.photos]
+    if form.several:
+        photos += _several(form.several, fields.get(form.several))
+    pixels = sum(_check_photo(name, content, limits) for name, content in photos)
+    if pixels > limits.request_pixels:
+        raise ServiceError(
+            "image_too_large",
+            f"The photos together exceed {limits.request_pixels / 1e6:g} megapixels.",
+        )
     options = {name: fields[name] for name in form.options if name in fields}
-    return Upload(photos, options, pixels)
+    return Upload(tuple(photos), options, pixels)
+
+
+def _several(name: str, values: Any) -> list[tuple[str, Any]]:
+    """Names the photos of a field that holds several."""
+    if not isinstance(values, list | None):
+        raise ServiceError("invalid_value", f"{name}: must be a list of photos.")
+    if not values:
+        raise ServiceError("missing_photo", f"{name}: missing.")
+    if len(values) > MOST_REFERENCES:
+        raise ServiceError("too_many_parts", f"{name}: must be {MOST_REFERENCES} photos at most.")
+    return _numbered(name, values)
 
 
 def _check_photo(name: str, content: Any, limits: Limits) -> int:

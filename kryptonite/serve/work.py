@@ -1,6 +1,7 @@
 """Answers a batch of requests with one call of the pipeline."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from kryptonite.core.errors import ImageReadError, ImageTooLargeError
 from kryptonite.core.images import decode_rgb
+from kryptonite.inference.gate import GateScore, MatcherGate
 from kryptonite.inference.pipeline import PhotoFacts, Pipeline, Verification
 from kryptonite.serve.errors import ServiceError
 from kryptonite.serve.limits import Limits
@@ -20,18 +22,21 @@ class Job:
     """A request to compute.
 
     Args:
-        photos: One photo, for the detector alone, or two to compare: the name of each and its
-            file's bytes.
+        photos: One photo, for the detector alone, two to compare, or more: a probe and several
+            references. The name of each and its file's bytes.
         pixels: Size of the photos together, as their headers announce it.
-        threshold: Name of the threshold of a pair.
+        threshold: Name of the threshold; none for one photo.
+        similarity: Another matcher's similarity of two photos, for the gate.
     """
 
     photos: tuple[tuple[str, bytes], ...]
     pixels: int
     threshold: str = ""
+    similarity: float | None = None
 
 
-Answer = Verification | PhotoFacts
+Answer = Verification | PhotoFacts | GateScore
+Images = Sequence[np.ndarray]  # of one job
 
 
 class Worker:
@@ -40,10 +45,11 @@ class Worker:
     Args:
         pipeline: The trained system.
         limits: Bounds on photos and batches.
+        gate: Answers jobs with a similarity, if there is one.
     """
 
-    def __init__(self, pipeline: Pipeline, limits: Limits):
-        self._pipeline, self._limits = pipeline, limits
+    def __init__(self, pipeline: Pipeline, limits: Limits, gate: MatcherGate | None = None):
+        self._pipeline, self._limits, self._gate = pipeline, limits, gate
         self._threads = ThreadPoolExecutor(thread_name_prefix="decode")
 
     def warm_up(self) -> None:
@@ -53,7 +59,8 @@ class Worker:
 
     def weigh(self, job: Job) -> float:
         """A job's share of a batch."""
-        return max(1 / self._limits.batch, job.pixels / _BATCH_PIXELS)
+        pairs = max(1, len(job.photos) / 2)
+        return max(pairs / self._limits.batch, job.pixels / _BATCH_PIXELS)
 
     def __call__(self, jobs: Sequence[Job]) -> list[Answer | Exception]:
         """Answers jobs together; `ServiceError` in the place of one that shows no image."""
@@ -65,16 +72,41 @@ class Worker:
                 answers.setdefault(row, image)
             else:
                 decoded[row].append(image)
-        pairs = [row for row, job in enumerate(jobs) if len(job.photos) == 2 and row not in answers]
-        alone = [row for row, job in enumerate(jobs) if len(job.photos) == 1 and row not in answers]
-        verified = self._pipeline.verify_many(
-            [(decoded[row][0], decoded[row][1]) for row in pairs],
-            [jobs[row].threshold for row in pairs],
-        )
-        inspected = self._pipeline.inspect([decoded[row][0] for row in alone])
-        answers |= dict(zip(pairs, verified, strict=True))
-        answers |= dict(zip(alone, inspected, strict=True))
+        alike: dict[Callable[..., Sequence[Answer]], list[int]] = defaultdict(list)
+        for row, job in enumerate(jobs):
+            if row not in answers:
+                alike[self._answerer(job)].append(row)
+        for answer, rows in alike.items():
+            found = answer([jobs[row] for row in rows], [decoded[row] for row in rows])
+            answers |= dict(zip(rows, found, strict=True))
         return [answers[row] for row in range(len(jobs))]
+
+    def _answerer(self, job: Job) -> Callable[..., Sequence[Answer]]:
+        """What answers jobs of this one's kind."""
+        if job.similarity is not None:
+            return self._score
+        if len(job.photos) == 1:
+            return self._inspect
+        return self._verify if len(job.photos) == 2 else self._verify_references
+
+    def _inspect(self, jobs: Sequence[Job], images: Sequence[Images]) -> Sequence[Answer]:
+        return self._pipeline.inspect([image for (image,) in images])
+
+    def _verify(self, jobs: Sequence[Job], images: Sequence[Images]) -> Sequence[Answer]:
+        pairs = [(first, second) for first, second in images]
+        return self._pipeline.verify_many(pairs, [job.threshold for job in jobs])
+
+    def _verify_references(self, jobs: Sequence[Job], images: Sequence[Images]) -> Sequence[Answer]:
+        claims = [(probe, self._pipeline.enrol(references)) for probe, *references in images]
+        return self._pipeline.verify_enrolled(claims, [job.threshold for job in jobs])
+
+    def _score(self, jobs: Sequence[Job], images: Sequence[Images]) -> Sequence[Answer]:
+        assert self._gate is not None  # without one, no job has a similarity
+        return self._gate.score_many(
+            [job.similarity for job in jobs if job.similarity is not None],
+            [(first, second) for first, second in images],
+            [job.threshold for job in jobs],
+        )
 
     def _decode(self, photo: tuple[int, str, bytes]) -> np.ndarray | ServiceError:
         _, name, content = photo

@@ -8,11 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from kryptonite.inference.gate import MatcherGate
+from kryptonite.runs.gate import load_gate
 from kryptonite.runs.load import load
 from kryptonite.serve.about import describe
 from kryptonite.serve.app import create_app
 from kryptonite.serve.limits import Limits
-from tests.tiny import write_run
+from tests.tiny import write_gate, write_run
 
 
 @pytest.fixture(scope="session")
@@ -24,23 +26,34 @@ def served_run(tmp_path_factory):
 def served_pipeline(served_run, tmp_path_factory):
     pipeline = load(served_run, cache=tmp_path_factory.mktemp("cache"), device="cpu")
     verifier = replace(pipeline.verifier, at_fmr={"fmr=0.1": -1e6, "fmr=0.01": 1e6})
-    return replace(pipeline, verifiers={pipeline.chosen: verifier})
+    several = {
+        count: replace(each, at_fmr={"fmr=0.1": -1e6}) for count, each in pipeline.several.items()
+    }
+    return replace(pipeline, verifiers={pipeline.chosen: verifier}, several=several)
+
+
+@pytest.fixture(scope="session")
+def served_gate(served_run, served_pipeline, tmp_path_factory):
+    path = write_gate(tmp_path_factory.mktemp("gate") / "gate.json", served_run)
+    gate = load_gate(path, served_run, path.parent / "cache", "cpu")
+    return MatcherGate(served_pipeline, gate.fuser, {**gate.thresholds, "eer": -1e6})
 
 
 @pytest.fixture
 def make_app(served_run, served_pipeline):
-    """Makes the application with given limits, key or pipeline."""
+    """Makes the application with given limits, key, pipeline or gate."""
 
-    def make(limits=None, key="", pipeline=served_pipeline):
+    def make(limits=None, key="", pipeline=served_pipeline, gate=None):
         limits = limits or Limits()
-        return create_app(pipeline, describe(served_run, pipeline, limits), limits, key)
+        about = describe(served_run, pipeline, limits, gate)
+        return create_app(pipeline, about, limits, key, gate)
 
     return make
 
 
 @pytest.fixture
 def make_client(make_app):
-    """Starts the service with given limits, key or pipeline, and gives a client of it."""
+    """Starts the service with given limits, key, pipeline or gate, and gives a client of it."""
     with ExitStack() as stack:
 
         def make(**options):

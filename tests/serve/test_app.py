@@ -107,6 +107,116 @@ def test_verify_takes_any_file_name(client, photos):
     assert client.post("/v1/verify", files=files).status_code == 200
 
 
+def several(probe, *references):
+    return [("probe", probe), *(("references", each) for each in references)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("threshold", ["stored", "fmr=0.1"])
+def test_verify_references_answers_as_the_pipeline_does(
+    client, photos, served_pipeline, count, threshold
+):
+    probe, references = photos[0], photos[1 : 1 + count]
+    expected = served_pipeline.verify_references(probe, references, threshold)
+    plain = {
+        "probe": base64.b64encode(probe).decode(),
+        "references": [base64.b64encode(photo).decode() for photo in references],
+        "threshold": threshold,
+    }
+    data = {"threshold": threshold}
+    for answer in (
+        client.post("/v1/verify-references", files=several(probe, *references), data=data),
+        client.post("/v1/verify-references", json=plain),
+    ):
+        assert answer.status_code == 200, answer.text
+        check_answer(answer.json(), expected)
+        assert len(answer.json()["photos"]) == 1 + count
+
+
+def test_verify_references_leaves_out_references_without_a_face(client, photos, served_pipeline):
+    black = encoded(np.zeros((90, 120, 3), np.uint8))
+    files = several(photos[0], black, *photos[1:3])
+    answer = client.post("/v1/verify-references", files=files, data={"crops": "true"}).json()
+    check_answer(answer, served_pipeline.verify_references(photos[0], [black, *photos[1:3]]))
+    assert [photo["status"] == "centre_crop" for photo in answer["photos"]] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert all(photo["crop"] for photo in answer["photos"])
+    none = client.post("/v1/verify-references", files=several(photos[0], black, black)).json()
+    assert (none["code"], none["score"]) == ("no_face_in_photo_b", None)
+    assert none["reason"] == "refused: no face found in any reference"
+
+
+def test_verify_references_refuses_several_when_the_run_is_calibrated_for_one(
+    make_client, photos, served_pipeline
+):
+    client = make_client(pipeline=replace(served_pipeline, several={}))
+    answer = client.post("/v1/verify-references", files=several(*photos[:3]))
+    assert (answer.status_code, answer.json()["code"]) == (422, "references_unsupported")
+    assert client.post("/v1/verify-references", files=several(*photos[:2])).status_code == 200
+    assert client.get("/v1/info").json()["references"] is None
+
+
+def test_verify_references_offers_the_thresholds_of_every_number(client, photos):
+    offered = client.get("/v1/info").json()["references"]
+    assert offered == {"most": 10, "thresholds": ["stored", "fmr=0.1"]}
+    call = {"files": several(*photos[:3]), "data": {"threshold": "fmr=0.01"}}
+    answer = client.post("/v1/verify-references", **call)
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_threshold")
+    assert "stored, fmr=0.1." in answer.json()["message"]
+
+
+def test_gate_answers_as_the_gate_does(make_client, photos, served_gate):
+    client = make_client(gate=served_gate)
+    expected = served_gate.score(0.4, *photos[:2], threshold="eer")
+    for answer in (
+        client.post(
+            "/v1/gate", files=form(*photos[:2]), data={"similarity": "0.4", "threshold": "eer"}
+        ),
+        client.post("/v1/gate", json=as_json(*photos[:2], similarity=0.4, threshold="eer")),
+    ):
+        assert answer.status_code == 200, answer.text
+        answer = answer.json()
+        assert (answer["accepted"], answer["code"], answer["reason"]) == (
+            True,
+            "accepted",
+            "accepted",
+        )
+        assert answer["llr"] == pytest.approx(expected.llr, abs=1e-4)
+        assert answer["threshold"] == {"name": "eer", "value": -1e6}
+        assert answer["similarity"] == 0.4
+        assert answer["comparison"] == pytest.approx(expected.comparison, abs=1e-4)
+        probabilities = [photo["synthetic_probability"] for photo in answer["photos"]]
+        assert probabilities == pytest.approx(expected.synthetic_probability, abs=1e-5)
+
+
+def test_gate_decides_at_its_first_threshold_unless_told(make_client, photos, served_gate):
+    client = make_client(gate=served_gate)
+    answer = client.post("/v1/gate", json=as_json(*photos[:2], similarity=-40)).json()
+    assert answer["threshold"] == {"name": "fmr=0.01", "value": 1.0}
+    assert (answer["accepted"], answer["code"]) == (False, "below_threshold")
+    unknown = client.post(
+        "/v1/gate", json=as_json(*photos[:2], similarity=0.4, threshold="stored")
+    ).json()
+    assert unknown["code"] == "unknown_threshold" and "fmr=0.01, eer" in unknown["message"]
+    black = encoded(np.zeros((90, 120, 3), np.uint8))
+    missing = client.post("/v1/gate", json=as_json(photos[0], black, similarity=9)).json()
+    assert (missing["code"], missing["llr"]) == ("no_face_in_photo_b", None)
+    assert client.get("/v1/info").json()["gate"] == {
+        "fusion": "multinomial",
+        "thresholds": [{"name": "fmr=0.01", "value": 1.0}, {"name": "eer", "value": -1e6}],
+    }
+
+
+def test_gate_says_so_when_the_service_has_none(client, photos):
+    answer = client.post("/v1/gate", files=form(*photos[:2]), data={"similarity": "0.4"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_gate")
+    assert client.get("/v1/info").json()["gate"] is None
+
+
 def test_score_image_answers_as_the_detector_does(client, photos, served_pipeline):
     expected = served_pipeline.verify(*photos[:2]).photos[0]
     encoded_photo = base64.b64encode(photos[0]).decode()
@@ -146,6 +256,8 @@ def test_health_and_page_need_no_key_and_the_rest_does(make_client, photos):
         ("GET", "/v1/examples", {}),
         ("GET", "/v1/examples/pair-1/a", {}),
         ("POST", "/v1/verify", {"files": form(*photos[:2])}),
+        ("POST", "/v1/verify-references", {"files": several(*photos[:2])}),
+        ("POST", "/v1/gate", {"files": form(*photos[:2])}),
         ("POST", "/v1/score-image", {"files": {"photo": photos[0]}}),
     ]
     for method, address, body in calls:
@@ -153,7 +265,8 @@ def test_health_and_page_need_no_key_and_the_rest_does(make_client, photos):
             answer = client.request(method, address, headers=headers, **body)
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), address
         answer = client.request(method, address, headers={"X-API-Key": "схема-1".encode()}, **body)
-        assert answer.status_code == (404 if "pair-1" in address else 200), address
+        absent = "pair-1" in address or "gate" in address
+        assert answer.status_code == (404 if absent else 200), address
 
 
 def test_page_loads_nothing_from_elsewhere(client):
@@ -203,12 +316,23 @@ def test_openapi_describes_bodies_answers_and_errors(client):
         "/v1/examples",
         "/v1/examples/{name}/{side}",
         "/v1/verify",
+        "/v1/verify-references",
+        "/v1/gate",
         "/v1/score-image",
     }
     verify = api["paths"]["/v1/verify"]["post"]
     for content in verify["requestBody"]["content"].values():
         assert list(content["schema"]["properties"]) == ["photo_a", "photo_b", "threshold", "crops"]
         assert content["schema"]["required"] == ["photo_a", "photo_b"]
+    references = api["paths"]["/v1/verify-references"]["post"]["requestBody"]["content"]
+    for content in references.values():
+        listed = content["schema"]["properties"]["references"]
+        assert (listed["minItems"], listed["maxItems"]) == (1, 10)
+        assert content["schema"]["required"] == ["probe", "references"]
+    gate = api["paths"]["/v1/gate"]["post"]["requestBody"]["content"]
+    for content in gate.values():
+        assert content["schema"]["required"] == ["photo_a", "photo_b", "similarity"]
+        assert content["schema"]["properties"]["similarity"]["examples"] == [0.63]
     assert {int(status) for status in verify["responses"]} >= {
         status for status, _ in CODES.values()
     }
@@ -268,6 +392,34 @@ def test_requests_that_come_together_are_one_batch_and_answered_as_alone(
     figures = client.get("/metrics").text
     assert "kryptonite_batch_requests_count 2.0" in figures
     assert "kryptonite_batch_requests_sum 6.0" in figures
+
+
+def test_requests_of_every_kind_are_answered_in_one_batch(make_client, held, photos, served_gate):
+    client = make_client(pipeline=held, gate=served_gate)
+    calls = {
+        "/v1/verify": {"files": form(*photos[:2])},
+        "/v1/verify-references": {"files": several(*photos[:4])},
+        "/v1/gate": {"files": form(*photos[:2]), "data": {"similarity": "0.4"}},
+        "/v1/score-image": {"files": {"photo": photos[0]}},
+    }
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(client.post, "/v1/verify", files=form(*photos[:2]))
+        assert held.begun.wait(60)
+        answers = {
+            address: threads.submit(client.post, address, **body) for address, body in calls.items()
+        }
+        wait_for_queue(client, 4)
+        held.release.set()
+    assert first.result().status_code == 200
+    assert "kryptonite_batch_requests_sum 5.0" in client.get("/metrics").text
+    assert "kryptonite_batch_requests_count 2.0" in client.get("/metrics").text
+    for address, body in calls.items():
+        together, alone = answers[address].result().json(), client.post(address, **body).json()
+        for answer in (together, alone):
+            answer.pop("seconds", None)
+        assert together.keys() == alone.keys()
+        for name in ("score", "llr", "log_odds"):
+            assert together.get(name) == pytest.approx(alone.get(name), abs=1e-4), address
 
 
 def test_one_broken_photo_fails_no_other_request_of_its_batch(make_client, held, photos):
@@ -377,3 +529,4 @@ def test_pixels_decide_how_many_requests_are_one_batch(served_pipeline):
     worker = Worker(served_pipeline, replace(Limits(), batch=4))
     assert worker.weigh(Job((), 100)) == 1 / 4
     assert worker.weigh(Job((), 30_000_000)) == 1 / 2
+    assert worker.weigh(Job((("", b""),) * 6, 100)) == 3 / 4

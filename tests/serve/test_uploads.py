@@ -146,6 +146,53 @@ def test_score_image_refuses_with_a_code(make_client, request_, code):
     assert (answer.json()["code"], answer.status_code) == (code, CODES[code][0])
 
 
+REFERENCED = {"probe": b64(GREY), "references": [b64(GREY)] * 2}
+
+
+def referenced(*references, **data):
+    """A form of a probe and references."""
+    files = [("probe", GREY), *(("references", each) for each in references)]
+    return {"files": files, "data": data}
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "says"),
+    [
+        (referenced(), "missing_photo", "references"),
+        ({"files": [("references", GREY)]}, "missing_photo", "probe"),
+        ({"json": {**REFERENCED, "references": []}}, "missing_photo", "references"),
+        ({"json": {**REFERENCED, "references": b64(GREY)}}, "invalid_value", "list of photos"),
+        ({"json": {**REFERENCED, "references": {"0": ""}}}, "invalid_value", "list of photos"),
+        ({"json": {**REFERENCED, "references": [b64(GREY), 7]}}, "invalid_value", "references[1]"),
+        ({"json": {**REFERENCED, "references": [None]}}, "missing_photo", "references[0]"),
+        ({"json": {**REFERENCED, "references": ["no base 64!"]}}, "invalid_value", "references[0]"),
+        ({"json": {**REFERENCED, "": []}}, "unknown_field", "''"),
+        ({"json": {**REFERENCED, "photo_a": ""}}, "unknown_field", "'photo_a'"),
+        ({**referenced(), "data": {"references": "x"}}, "invalid_value", "references[0]"),
+        (referenced(*[GREY] * 11), "too_many_parts", "files"),
+        ({"json": {**REFERENCED, "references": [b64(GREY)] * 11}}, "too_many_parts", "10 photos"),
+        (referenced(GREY, TEXT), "unreadable_image", "references[1]"),
+        (referenced(GREY, GREY + bytes(100_000)), "image_too_large", "references[1]"),
+        (referenced(GREY, bomb(400)), "image_too_large", "references[1]"),
+        (referenced(*[bomb(300)] * 4), "unreadable_image", "references[0]"),
+        (referenced(*[bomb(300)] * 5), "image_too_large", "together exceed 0.4 megapixels"),
+        (referenced(*[bytes(99_000)] * 8), "body_too_large", "bytes"),
+    ],
+)  # fmt: skip
+def test_verify_references_refuses_with_a_code_and_a_sentence(make_client, request_, code, says):
+    answer = make_client(limits=LIMITS).post("/v1/verify-references", **request_)
+    assert (answer.json()["code"], answer.status_code) == (code, CODES[code][0]), answer.text
+    assert says in answer.json()["message"]
+
+
+@pytest.mark.parametrize("similarity", [None, "", "high", "nan", "inf", "1e999", True, [0.4], {}])
+def test_gate_refuses_a_similarity_that_is_no_finite_number(make_client, served_gate, similarity):
+    client = make_client(gate=served_gate)
+    answer = client.post("/v1/gate", json={**PAIR, "similarity": similarity})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_value")
+    assert answer.json()["message"] == "similarity: must be given, as a finite number."
+
+
 def upload(app, body, headers):
     """Sends a body chunk by chunk to an application that is not started: nothing is computed."""
 
@@ -208,6 +255,41 @@ def test_verify_gives_up_when_a_body_does_not_arrive(make_app):
     answer = upload(app, slow, {"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (408, "upload_timeout")
     assert "0.05 seconds" in answer.json()["message"]
+
+
+def test_verify_refuses_a_client_that_uploads_too_much_at_a_time(make_app):
+    """Others are served, and so is the client once it has sent what it began."""
+    app = make_app(limits=Limits(uploads=2))
+
+    async def send():
+        begun, going = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slow():
+            yield b"{"
+            begun.release()  # the service asks for more
+            await going.wait()
+            yield b"}"
+
+        def client(host):
+            transport = httpx.ASGITransport(app=app, client=(host, 1))
+            return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+        async def post(sender, body):
+            headers = {"Content-Type": "application/json"}
+            return await sender.post("/v1/verify", content=body, headers=headers)
+
+        async with client("10.0.0.1") as one, client("10.0.0.2") as other:
+            sent = [asyncio.create_task(post(one, slow())) for _ in range(2)]
+            for _ in sent:
+                await begun.acquire()
+            refused, served = await post(one, b"{}"), await post(other, b"{}")
+            going.set()
+            return refused, [served, *await asyncio.gather(*sent), await post(one, b"{}")]
+
+    refused, others = asyncio.run(send())
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_uploads")
+    assert refused.headers["Retry-After"] == "1"
+    assert [answer.json()["code"] for answer in others] == ["missing_photo"] * 4
 
 
 def test_verify_announced_too_large_is_refused_unread(make_app):
