@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 
 class Call(NamedTuple):
-    """A request; files by their field, with the name of the file."""
+    """A request; of each file its field and its name."""
 
     method: str
     path: str
-    files: dict[str, str]
+    files: list[tuple[str, str]]
     fields: dict[str, str]
 
 
@@ -21,12 +21,12 @@ def parse_curl(command: str) -> Call:
         ValueError: The command has other options.
     """
     program, *words = shlex.split(command)
-    files: dict[str, str] = {}
+    files: list[tuple[str, str]] = []
     fields: dict[str, str] = {}
     while words and words[0] == "-F":
         name, _, value = words[1].partition("=")
         if value.startswith("@"):
-            files[name] = value[1:]
+            files.append((name, value[1:]))
         else:
             fields[name] = value
         words = words[2:]

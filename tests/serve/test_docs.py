@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from kryptonite.inference.verdict import REASONS
+from kryptonite.inference.verdict import REASONS, REASONS_OF_GATE
 from kryptonite.serve.errors import CODES
 from tests.serve.curl import parse_curl
 
@@ -18,16 +18,17 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 @pytest.fixture
 def folder(tmp_path, photos, monkeypatch):
-    """Two photos as the page calls them, in the working folder."""
-    for name, photo in zip("ab", photos, strict=False):
+    """Photos as the page calls them, in the working folder."""
+    for name, photo in zip("abc", photos, strict=False):
         (tmp_path / f"{name}.jpg").write_bytes(photo)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("command", CALLS)
-def test_service_answers_the_command_of_the_page(client, folder, command):
+def test_service_answers_the_command_of_the_page(make_client, served_gate, folder, command):
     method, path, files, fields = parse_curl(command)
-    contents = {name: Path(file).read_bytes() for name, file in files.items()}
+    contents = [(name, Path(file).read_bytes()) for name, file in files]
+    client = make_client(gate=served_gate)
     answer = client.request(method, path, files=contents or None, data=fields or None)
     assert answer.status_code == 200, answer.text
 
@@ -42,7 +43,7 @@ def test_service_answers_the_python_example(client, folder, monkeypatch, capsys)
 
 
 def test_page_lists_every_code():
-    assert set(re.findall(r"`(\w+)`", PAGE)) >= {*REASONS, *CODES}
+    assert set(re.findall(r"`(\w+)`", PAGE)) >= {*REASONS, *REASONS_OF_GATE, *CODES}
     statuses = {}
     for row in re.findall(r"^\| ([\d, ]+\d).* \| (`.+) \|$", PAGE, re.MULTILINE):
         for code in re.findall(r"`(\w+)`", row[1]):
