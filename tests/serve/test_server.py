@@ -1,13 +1,11 @@
 """The command as a process: its socket, its signals, its key."""
 
 import http.client
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,46 +13,16 @@ import pytest
 from kryptonite.cli import serve
 from kryptonite.cli.main import main
 from kryptonite.serve.server import listen
-
-ROOT = Path(__file__).parents[2]
-FORM = "multipart/form-data; boundary=b"
+from tests.serve.process import FORM, form, serving
 
 
 @pytest.fixture
 def start(served_run, tmp_path):
     """Starts `kryptonite serve` and gives the process, its host and its port."""
-    processes = []
-
-    def run(*options, **environment):
-        command = [sys.executable, "-m", "kryptonite", "serve", "--run", str(served_run)]
-        process = subprocess.Popen(
-            [*command, "--port", "0", "--device", "cpu", *options],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(tmp_path), **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    with ExitStack() as stack:
+        yield lambda *options, **environment: stack.enter_context(
+            serving(served_run, tmp_path, *options, **environment)
         )
-        processes.append(process)
-        line = process.stdout.readline()
-        found = re.match(r"tiny: http://(.+):(\d+)/ \(recognition by torch on cpu, ", line)
-        assert found, line or process.stderr.read()
-        return process, found[1], int(found[2])
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def form(*photos):
-    parts = [
-        b'--b\r\nContent-Disposition: form-data; name="photo_%c"; filename="x"\r\n\r\n' % name
-        + photo
-        + b"\r\n"
-        for name, photo in zip(b"ab", photos, strict=True)
-    ]
-    return b"".join(parts) + b"--b--\r\n"
 
 
 @pytest.mark.slow
