@@ -58,6 +58,7 @@ def main(arguments: list[str], program: str) -> int:
     key = read_key(options.api_key_file)
     limits = Limits(**{name: getattr(options, name) for name in _LIMITS})
 
+    from kryptonite.runs.gate import load_gate
     from kryptonite.runs.load import load
     from kryptonite.serve.about import describe
     from kryptonite.serve.app import create_app
@@ -65,8 +66,6 @@ def main(arguments: list[str], program: str) -> int:
 
     engine = {"device": options.device, "engine": options.engine}
     if options.gate:
-        from kryptonite.runs.gate import load_gate  # imports torch, which exports do without
-
         gate = load_gate(options.gate, options.run, **engine)
         pipeline = gate.pipeline
     else:

@@ -21,6 +21,7 @@ from kryptonite.serve.limits import Limits
 from kryptonite.serve.work import too_many_pixels
 
 _OPTION_BYTES = 2**10  # of an option's value in a form
+_LARGEST_NUMBER = 1e9  # far above any similarity, far below what overflows where it is weighed
 _JSON_COMMAS = 100  # no request needs as many; millions of values would stop everything for seconds
 
 
@@ -74,15 +75,19 @@ class Upload:
         """A number that must be given, as text in a form.
 
         Raises:
-            ServiceError: It is missing, something else, or not finite (`invalid_value`).
+            ServiceError: It is missing, something else, not finite or beyond all reason
+                (`invalid_value`).
         """
         value = self.options.get(name)
         try:
             number = math.nan if isinstance(value, bool | None) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
-            raise ServiceError("invalid_value", f"{name}: must be given, as a finite number.")
+        if not abs(number) <= _LARGEST_NUMBER:  # not a number is not
+            raise ServiceError(
+                "invalid_value",
+                f"{name}: must be given, as a number of at most {_LARGEST_NUMBER:g} in size.",
+            )
         return number
 
     def flag(self, name: str) -> bool:

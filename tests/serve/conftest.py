@@ -33,9 +33,13 @@ def served_pipeline(served_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served_gate(served_run, served_pipeline, tmp_path_factory):
-    path = write_gate(tmp_path_factory.mktemp("gate") / "gate.json", served_run)
-    gate = load_gate(path, served_run, path.parent / "cache", "cpu")
+def gate_file(served_run, tmp_path_factory):
+    return write_gate(tmp_path_factory.mktemp("gate") / "gate.json", served_run)
+
+
+@pytest.fixture(scope="session")
+def served_gate(gate_file, served_run, served_pipeline):
+    gate = load_gate(gate_file, served_run, gate_file.parent / "cache", "cpu")
     return MatcherGate(served_pipeline, gate.fuser, {**gate.thresholds, "eer": -1e6})
 
 

@@ -69,6 +69,39 @@ def test_serve_takes_the_key_of_the_environment(start):
     assert b"secret" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
 
 
+@pytest.mark.slow
+def test_serve_answers_behind_a_matcher_and_counts_clients_behind_a_proxy(start, photos, gate_file):
+    _, host, port = start("--gate", str(gate_file), "--uploads", "1")
+
+    def begin(client):
+        """Posts for a client, as a proxy on this machine does, all but the body."""
+        connection = http.client.HTTPConnection(host, port, timeout=60)
+        connection.putrequest("POST", "/v1/gate")
+        for name, value in (
+            ("Content-Type", FORM),
+            ("Content-Length", str(len(body))),
+            ("X-Forwarded-For", client),
+        ):
+            connection.putheader(name, value)
+        connection.endheaders()
+        return connection
+
+    similarity = b'--b\r\nContent-Disposition: form-data; name="similarity"\r\n\r\n0.4\r\n'
+    body = similarity + form(*photos[:2])
+    slow = begin("10.0.0.1")
+    slow.send(body[:1000])
+    other = begin("10.0.0.2")
+    other.send(body)
+    answer = other.getresponse()
+    assert answer.status == 200 and b'"llr":' in answer.read()
+    refused = begin("10.0.0.1")
+    refused.send(body)
+    answer = refused.getresponse()
+    assert answer.status == 429 and b'"too_many_uploads"' in answer.read()
+    slow.send(body[1000:])
+    assert slow.getresponse().status == 200
+
+
 def test_serve_says_what_to_install_when_the_extra_is_missing(monkeypatch, capsys):
     monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else name)
     assert main(["serve", "--run", "nowhere"]) == 2
