@@ -66,6 +66,8 @@ def run(tmp_path_factory, photos):
     stored = json.loads((run / "fusion.json").read_text())
     for fuser in stored["fusers"].values():
         fuser |= {"threshold": -50, "at_fmr": {"fmr=0.01": 50}}
+    for fuser in stored["references"].values():
+        fuser |= {"threshold": -50}
     (run / "fusion.json").write_text(json.dumps(stored))
     write_examples(run / "data-root", photos)
     return run
@@ -150,6 +152,10 @@ class Visit:
         self.tab.click("#submit")
         self.tab.locator("#answer-body").wait_for()
 
+    def add(self, *photos):
+        """Adds further photos of the person on the second one."""
+        self.tab.set_input_files("#more-input", photos)
+
     def see(self, selector):
         """The text of an element, as it is seen."""
         return self.tab.locator(selector).inner_text()
@@ -157,14 +163,14 @@ class Visit:
     def answer_with(self, answer, **changes):
         """Answers comparisons in place of the service."""
         self.tab.unroute_all()
-        self.tab.route("**/v1/verify", lambda route: route.fulfill(json={**answer, **changes}))
+        self.tab.route("**/v1/verify*", lambda route: route.fulfill(json={**answer, **changes}))
 
     def refuse_with(self, status, code, headers=None):
         """Refuses comparisons as the service does, in its place."""
         problem = {"code": code, "message": f"the sentence about {code}"}
         self.tab.unroute_all()
         self.tab.route(
-            "**/v1/verify",
+            "**/v1/verify*",
             lambda route: route.fulfill(status=status, json=problem, headers=headers or {}),
         )
 
@@ -318,6 +324,93 @@ def test_page_draws_parts_to_their_side_with_their_sign(visit, photos, answer, v
     end = 10 if value < -5 else 5
     assert float(bar.get_attribute("width")[:-1]) == pytest.approx(50 * abs(value) / end)
     assert float(bar.get_attribute("x")[:-1]) == pytest.approx(50 + min(value, 0) * 50 / end)
+
+
+# Several photos of the person
+
+
+def test_page_compares_with_several_photos(visit, photos, black):
+    page = visit()
+    page.choose(photos[0], photos[1])
+    page.add(photos[2], black)
+    assert page.see("#more-count") == "2 of 9 added"
+    options = page.tab.locator("#threshold option")
+    assert options.all_inner_texts() == ["Stored with the run", "FMR 1%"]
+    assert options.evaluate_all("all => all.map(each => each.disabled)") == [False, True]
+    assert page.see("#status") == "Further photos added: 2."
+    page.tab.click("#submit")
+    page.tab.locator("#answer-body").wait_for()
+    assert [url for url in page.requests if "/v1/verify" in url] == [
+        f"{page.address}/v1/verify-references"
+    ]
+    assert page.see("#verdict-title") == "Accepted"
+    assert page.see("#verdict-why") == STRINGS["en"]["several.why.accepted"]
+    assert page.see("#compared") == (
+        "Photos that the first one was compared with: 2. Left out, because no face was found in "
+        "them: 1."
+    )
+    assert re.search(r"‘generated’ \d+%; of the others \d+% to \d+%", page.see("#parts"))
+    heads = page.tab.locator("#facts th[scope=col]").all_inner_texts()
+    assert heads == ["First photo", "Second photo", "Photo 3", "Photo 4"]
+    assert page.tab.locator("img.crop").count() == 3
+    assert page.tab.locator("#more-list .overlay rect.line").count() == 1
+    page.tab.click("#more-list li:nth-child(2) button")
+    assert page.see("#more-list .name") == "Photo 3" and not page.tab.is_visible("#answer-body")
+    assert page.tab.evaluate("document.activeElement.ariaLabel") == "Remove: Photo 3"
+    page.tab.keyboard.press("Enter")
+    page.tab.click("#submit")
+    page.tab.locator("#answer-body").wait_for()
+    assert [url for url in page.requests if "/v1/verify" in url][1:] == [
+        f"{page.address}/v1/verify"
+    ]
+    assert not page.tab.is_visible("#compared")
+
+
+def test_page_adds_no_more_photos_than_the_service_takes(visit, photos, tmp_path):
+    page = visit()
+    page.add(*[photos[0]] * 8)
+    page.add(*photos[:3])
+    assert page.see("#status") == (
+        "Further photos added: 1. Left out, because the server takes no more: 2."
+    )
+    assert page.tab.locator("#more-list li").count() == 9
+    assert page.tab.is_disabled("#more-input")
+    broken = tmp_path / "notes.jpg"
+    broken.write_text("not an image, but words")
+    page.tab.click("#more-list li:last-child button")
+    page.add(broken)
+    expect(page.tab.locator("#more-list li:last-child .empty")).to_have_text(
+        STRINGS["en"]["photo.no_preview"]
+    )
+    page.choose(photos[0], photos[1])
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(
+        f"Photo 11: {STRINGS['en']['error.unreadable_image']}"
+    )
+
+
+def test_page_offers_no_further_photos_when_the_run_takes_one(visit):
+    page = visit()
+    info = page.tab.evaluate("fetch('/v1/info').then((answer) => answer.json())")
+    page.tab.route("**/v1/info", lambda route: route.fulfill(json={**info, "references": None}))
+    page.tab.reload()
+    expect(page.tab.locator("#run")).to_contain_text("Run: ")
+    assert not page.tab.is_visible("#more")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_says_every_code_of_several_photos_in_words(visit, photos, answer, language):
+    page = visit(locale=LANGUAGES[language])
+    page.choose(photos[0], photos[1])
+    page.add(photos[2])
+    several = {**answer, "photos": [*answer["photos"], answer["photos"][0]]}
+    words = STRINGS[language]
+    for code in REASONS:
+        page.answer_with(several, code=code, accepted=code == "accepted")
+        page.tab.click("#submit")
+        title = words.get(f"several.code.{code}", words[f"code.{code}"])
+        expect(page.tab.locator("#verdict-title")).to_have_text(title)
+        expect(page.tab.locator("#verdict-why")).to_have_text(words[f"several.why.{code}"])
 
 
 # Errors
@@ -581,6 +674,16 @@ def test_page_is_used_by_keyboard_alone(visit, photos):
         expect(page.tab.locator(f"#file-{slot}")).to_contain_text(photo.name)
         press("Tab")  # to the button that removes it
     press("Tab")
+    assert page.focused() == "more-input"
+    outline = page.tab.locator("#more-label")
+    assert outline.evaluate("label => getComputedStyle(label).outlineStyle") == "solid"
+    choose_by_key(page.tab, photos[2])
+    expect(page.tab.locator("#more-list li")).to_have_count(1)
+    press("Shift+Tab")
+    press("Enter")  # removes it
+    expect(page.tab.locator("#more-list li")).to_have_count(0)
+    assert page.focused() == "more-input"
+    press("Tab")
     assert page.focused() == "threshold"
     press("Tab")
     assert page.focused() == "submit"
@@ -596,7 +699,8 @@ def test_page_is_used_by_keyboard_alone(visit, photos):
 def test_page_passes_axe(visit, photos, answer, theme):
     page = visit(color_scheme=theme)
     assert page.violations() == {}
-    page.answer_with(answer)
+    page.answer_with({**answer, "photos": answer["photos"] * 2})
+    page.add(photos[2], photos[0])
     page.compare(photos[0], photos[1])
     assert page.violations() == {}
     page.answer_with(answer, code="photos_disagree", accepted=False)
@@ -622,7 +726,7 @@ def test_page_has_landmarks_headings_and_live_regions(visit, photos, answer):
         "status": [None],
         "form": ["Two photos"],
         "region": ["Answer", "Example pairs of generated people", "What this means"],
-        "group": ["Language", "First photo", "Second photo"],
+        "group": ["Language", "First photo", "Second photo", "More photos of the same person"],
         "combobox": ["Threshold"],
         "button": ["Compare", "Remove the first photo", "Remove the second photo"],
         "img": [page.see("#score-text")],
@@ -651,7 +755,8 @@ def test_page_fits_a_narrow_screen(visit, photos, answer, width, style, language
     page = visit(viewport={"width": width, "height": 844}, locale=LANGUAGES[language])
     page.tab.evaluate(ADOPT, style)
     assert not page.is_too_wide()
-    page.answer_with(answer)
+    page.answer_with({**answer, "photos": (answer["photos"] * 6)[:11]})
+    page.add(*[photos[2]] * 9)
     page.compare(photos[0], photos[1])
     assert not page.is_too_wide()
     top = page.tab.locator("#answer-title").bounding_box()["y"]
@@ -720,7 +825,7 @@ def test_strings_are_the_same_in_both_languages():
 
 def test_strings_cover_every_code_and_every_use():
     for code in REASONS:
-        assert {f"code.{code}", f"why.{code}"} <= set(STRINGS["en"])
+        assert {f"code.{code}", f"why.{code}", f"several.why.{code}"} <= set(STRINGS["en"])
     for code in CODES:
         assert f"error.{code}" in STRINGS["en"]
     script = (PAGE / "script.js").read_text(encoding="utf-8")

@@ -185,12 +185,17 @@ def test_verify_references_refuses_with_a_code_and_a_sentence(make_client, reque
     assert says in answer.json()["message"]
 
 
-@pytest.mark.parametrize("similarity", [None, "", "high", "nan", "inf", "1e999", -1e308, True, [0.4], {}])
+@pytest.mark.parametrize(
+    "similarity", [None, "", "high", "nan", "inf", "1e999", -1e308, True, [0.4], {}]
+)
 def test_gate_refuses_a_similarity_that_is_no_sound_number(make_client, served_gate, similarity):
     client = make_client(gate=served_gate)
     answer = client.post("/v1/gate", json={**PAIR, "similarity": similarity})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_value")
-    assert answer.json()["message"] == "similarity: must be given, as a number of at most 1e+09 in size."
+    assert (
+        answer.json()["message"]
+        == "similarity: must be given, as a number of at most 1e+09 in size."
+    )
 
 
 def upload(app, body, headers):

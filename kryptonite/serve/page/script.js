@@ -1,4 +1,5 @@
-// The page of the service: chooses two photos, asks /v1/verify, shows the answer.
+// The page of the service: chooses two photos or more, asks whether the first shows the person of
+// the others, shows the answer.
 // It loads nothing from elsewhere and keeps nothing but the chosen language.
 
 const STRINGS = await (await fetch("/static/strings.json")).json();
@@ -27,6 +28,7 @@ const form = byId("compare");
 const state = {
   language: rememberedLanguage(),
   photos: { a: null, b: null }, // {file, url, readable}
+  further: [], // likewise: more photos of the person on the second one
   example: null, // the example that both photos are of
   info: null,
   examples: [], // with the files of both photos
@@ -35,12 +37,13 @@ const state = {
   request: null, // AbortController of the comparison under way
 };
 
-/** A refusal, with its code, the service's sentence and the seconds to wait. */
+/** A refusal: its code, the service's sentence, the seconds to wait, the place of its photo. */
 class Failure extends Error {
-  constructor(code, message = "", wait = null) {
+  constructor(code, message = "", wait = null, place = placeOf(message)) {
     super(message);
     this.code = code;
     this.wait = wait;
+    this.place = place;
   }
 }
 
@@ -134,11 +137,6 @@ function makeSlot(slot) {
     choose(slot, null);
     input.focus();
   });
-  panel.querySelector("img").addEventListener("error", () => {
-    if (!state.photos[slot]) return;
-    state.photos[slot].readable = false;
-    showPhotos();
-  });
   panel.addEventListener("dragover", () => panel.classList.add("over"));
   panel.addEventListener("dragleave", () => panel.classList.remove("over"));
   panel.addEventListener("drop", (event) => {
@@ -154,6 +152,90 @@ function makeSlot(slot) {
 function chooseAll(files, slot) {
   const order = slot === "a" ? SLOTS : [...SLOTS].reverse();
   files.slice(0, SLOTS.length).forEach((file, place) => choose(order[place], file));
+}
+
+/** How many further photos the service takes beside the second one. */
+function mostFurther() {
+  return (state.info?.references?.most ?? 1) - 1;
+}
+
+/** Every photo that is chosen, in the order of the service's answer. */
+function chosen() {
+  return [...SLOTS.map((slot) => state.photos[slot]), ...state.further].filter(Boolean);
+}
+
+function photoName(place) {
+  return place < SLOTS.length
+    ? text(`photo.${SLOTS[place]}`)
+    : text("photo.further", { number: place + 1 });
+}
+
+function addFurther(files) {
+  if (!files.length) return;
+  const taken = files.slice(0, mostFurther() - state.further.length);
+  state.further.push(
+    ...taken.map((file) => ({ file, url: URL.createObjectURL(file), readable: true })),
+  );
+  state.example = null;
+  forgetAnswer();
+  const values = { added: taken.length, left: files.length - taken.length };
+  const happened = values.left ? "status.added_some" : "status.added";
+  announce(text(happened, values), { hidden: !values.left });
+}
+
+function removeFurther(place) {
+  const name = photoName(SLOTS.length + place);
+  URL.revokeObjectURL(state.further[place].url);
+  state.further.splice(place, 1);
+  forgetAnswer();
+  announce(text("status.removed_further", { name }), { hidden: true });
+  const next = byId("more-list").children[Math.min(place, state.further.length - 1)];
+  (next?.querySelector("button") ?? byId("more-input")).focus();
+}
+
+function dropFurther() {
+  for (const photo of state.further) URL.revokeObjectURL(photo.url);
+  state.further = [];
+}
+
+function showFurther() {
+  const most = mostFurther();
+  byId("more").hidden = most < 1;
+  byId("more-input").disabled = state.further.length >= most;
+  byId("more-count").textContent = text("more.count", { count: state.further.length, most });
+  byId("more-list").hidden = !state.further.length;
+  byId("more-list").replaceChildren(
+    ...state.further.map((photo, place) => {
+      const item = byId("further").content.cloneNode(true).firstElementChild;
+      const name = photoName(SLOTS.length + place);
+      const remove = item.querySelector("button");
+      item.querySelector(".name").textContent = name;
+      item.querySelector(".file-name").textContent = photo.file.name;
+      remove.textContent = text("photo.remove");
+      remove.setAttribute("aria-label", text("photo.remove_further", { name }));
+      remove.addEventListener("click", () => removeFurther(place));
+      showImage(item, photo, SLOTS.length + place);
+      return item;
+    }),
+  );
+}
+
+/** Shows a photo in its frame, with the face that the service found, or why there is no preview. */
+function showImage(panel, photo, place) {
+  const image = panel.querySelector("img");
+  image.onerror = () => {
+    if (!photo) return;
+    photo.readable = false;
+    showPhotos();
+  };
+  image.hidden = !photo?.readable;
+  if (photo?.readable && image.src !== photo.url) image.src = photo.url;
+  if (!photo) image.removeAttribute("src");
+  const empty = panel.querySelector(".empty");
+  empty.hidden = Boolean(photo?.readable);
+  empty.textContent = text(photo ? "photo.no_preview" : "photo.empty");
+  const found = state.answer?.photos[place];
+  drawFace(panel.querySelector(".overlay"), photo?.readable && isFound(found) ? found : null);
 }
 
 /** The frame that a file without a place belongs to: an empty one before a filled one. */
@@ -178,6 +260,7 @@ function forgetAnswer() {
   state.answer = state.error = null;
   announce("");
   showPhotos();
+  showThresholds();
   showAnswer();
   showError();
 }
@@ -186,16 +269,9 @@ function showPhotos() {
   for (const slot of SLOTS) {
     const photo = state.photos[slot];
     const panel = byId(`panel-${slot}`);
-    const image = panel.querySelector("img");
-    const found = state.answer?.photos[SLOTS.indexOf(slot)];
     panel.querySelector(".name").textContent = text(`photo.${slot}`);
-    image.hidden = !photo?.readable;
     panel.classList.toggle("filled", Boolean(photo));
-    if (photo && image.src !== photo.url) image.src = photo.url;
-    if (!photo) image.removeAttribute("src");
-    const empty = panel.querySelector(".empty");
-    empty.hidden = Boolean(photo?.readable);
-    empty.textContent = text(photo ? "photo.no_preview" : "photo.empty");
+    showImage(panel, photo, SLOTS.indexOf(slot));
     const remove = panel.querySelector("button");
     remove.hidden = !photo;
     remove.textContent = text("photo.remove");
@@ -203,8 +279,8 @@ function showPhotos() {
     panel.querySelector(".file-name").textContent = photo
       ? `${photo.file.name}, ${fileSize(photo.file.size)}`
       : "";
-    drawFace(panel.querySelector(".overlay"), photo?.readable && isFound(found) ? found : null);
   }
+  showFurther();
 }
 
 function fileSize(bytes) {
@@ -276,6 +352,7 @@ async function loadService() {
   } catch (error) {
     fail(error);
   }
+  showFurther();
   showThresholds();
   showExamples();
   showRun();
@@ -308,10 +385,13 @@ async function compare({ moveFocus }) {
   try {
     checkSizes();
     const body = new FormData();
-    for (const slot of SLOTS) body.append(`photo_${slot}`, state.photos[slot].file);
+    const several = state.further.length > 0;
+    const [first, second] = several ? ["probe", "references"] : ["photo_a", "photo_b"];
+    chosen().forEach(({ file }, place) => body.append(place ? second : first, file));
     body.append("threshold", byId("threshold").value || "stored");
     body.append("crops", "true");
-    const response = await call("/v1/verify", { method: "POST", body, signal: request.signal });
+    const path = several ? "/v1/verify-references" : "/v1/verify";
+    const response = await call(path, { method: "POST", body, signal: request.signal });
     state.answer = await read(response, request.signal);
     if (!state.answer) throw new Failure("unreadable_answer");
     showPhotos();
@@ -330,9 +410,23 @@ async function compare({ moveFocus }) {
 
 /** Refuses too large files here: a server that stops reading looks like one that is gone. */
 function checkSizes() {
-  const largest = state.info?.limits.bytes_per_photo ?? Infinity;
-  const slot = SLOTS.find((slot) => state.photos[slot].file.size > largest);
-  if (slot) throw new Failure("image_too_large", `photo_${slot}`);
+  const limits = state.info?.limits;
+  if (!limits) return;
+  const sizes = chosen().map(({ file }) => file.size);
+  const place = sizes.findIndex((size) => size > limits.bytes_per_photo);
+  if (place >= 0) throw new Failure("image_too_large", "", null, place);
+  // The form around them takes some bytes, too.
+  const together = sizes.reduce((sum, size) => sum + size + 1000, 0);
+  if (together > limits.bytes_per_request) throw new Failure("body_too_large");
+}
+
+/** The place of the photo that a sentence of the service begins with, if it does. */
+function placeOf(message) {
+  const [, pair, probe, reference] =
+    /^(?:photo_([ab])|(probe)|references\[(\d+)\]):/.exec(message) ?? [];
+  if (pair) return SLOTS.indexOf(pair);
+  if (probe) return 0;
+  return reference === undefined ? null : 1 + Number(reference);
 }
 
 function fail(error) {
@@ -362,35 +456,44 @@ function showError() {
   }
 }
 
-function errorText({ code, message }) {
+function errorText({ code, message, place }) {
   if (!has(`error.${code}`)) return text("error.unknown", { message });
   const limits = state.info?.limits;
   const told = text(`error.${code}`, {
     megabytes: limits ? plain(limits.bytes_per_photo / 1e6) : "?",
     megapixels: limits ? plain(limits.pixels_per_photo / 1e6) : "?",
   });
-  const field = /^photo_[ab]/.exec(message)?.[0]; // the service's sentences begin with the field
-  return field ? text(`error.of_${field}`, { text: told }) : told;
+  return place === null ? told : text("error.of_photo", { photo: photoName(place), text: told });
 }
 
 function thresholdName({ name, value }) {
-  const shown = number(value, 2);
+  const several = state.further.length > 0; // the value then depends on the faces that are found
+  const shown = several ? "" : ` (${number(value, 2)})`;
   if (name === "stored") return text("threshold.stored", { value: shown });
   const rate = /^fmr=(.+)$/.exec(name)?.[1];
   if (rate) return text("threshold.fmr", { rate: percent(Number(rate), 4), value: shown });
   return text("threshold.other", { name, value: shown });
 }
 
+/** Whether a threshold holds for as many photos as are chosen. */
+function isOffered({ name }) {
+  return !state.further.length || state.info.references.thresholds.includes(name);
+}
+
 function showThresholds() {
   const select = byId("threshold");
-  const chosen = select.value || "stored";
+  const kept = select.value || "stored";
   select.replaceChildren(
     ...(state.info?.thresholds ?? []).map((threshold) =>
-      element("option", { value: threshold.name }, thresholdName(threshold)),
+      element(
+        "option",
+        { value: threshold.name, ...(isOffered(threshold) ? {} : { disabled: "" }) },
+        thresholdName(threshold),
+      ),
     ),
   );
   if (!state.info) select.append(element("option", { value: "stored" }, text("threshold.unknown")));
-  select.value = chosen;
+  select.value = kept;
 }
 
 function species(example) {
@@ -406,6 +509,7 @@ function showExamples() {
       const images = example.urls.map((url) => element("img", { src: url, alt: "" }));
       const button = element("button", { type: "button" }, ...images, element("span", {}, label));
       button.addEventListener("click", () => {
+        dropFurther();
         for (const slot of SLOTS) choose(slot, example.files[slot]);
         state.example = example;
         compare({ moveFocus: true });
@@ -420,9 +524,22 @@ function showRun() {
   byId("run").textContent = info ? text("run", { name: `${info.run} (Kryptonite ${info.version})` }) : "";
 }
 
+/** Words for the answer's code; of several references, where they differ, those for them. */
+function inWords(kind, otherwise) {
+  const { code, photos } = state.answer;
+  const keys = [`${kind}.${code}`];
+  if (photos.length > SLOTS.length) keys.unshift(`several.${kind}.${code}`);
+  const key = keys.find(has);
+  return key ? text(key) : otherwise;
+}
+
 function verdict() {
-  const { code, reason } = state.answer;
-  return has(`code.${code}`) ? text(`code.${code}`) : reason;
+  return inWords("code", state.answer.reason);
+}
+
+/** Whether there are faces to compare: the first photo's and one of the others'. */
+function isComparable([first, ...others]) {
+  return isFound(first) && others.some(isFound);
 }
 
 function scoreText() {
@@ -441,7 +558,7 @@ function showAnswer() {
   byId("verdict").className = `verdict ${tone}`;
   byId("verdict-sign").setAttribute("d", SIGNS[tone]);
   byId("verdict-title").textContent = verdict();
-  byId("verdict-why").textContent = has(`why.${answer.code}`) ? text(`why.${answer.code}`) : "";
+  byId("verdict-why").textContent = inWords("why", "");
   byId("truth").hidden = !example;
   if (example) {
     const right = answer.accepted === (example.kind === "same");
@@ -449,11 +566,20 @@ function showAnswer() {
     const judged = element("strong", {}, text(right ? "truth.right" : "truth.wrong"));
     byId("truth").replaceChildren(`${told} `, judged);
   }
+  showCompared(answer.photos.slice(1));
   byId("score-text").textContent = scoreText();
   drawScale(byId("scale"), answer.score, answer.threshold.value);
   showParts(answer);
   showFacts(answer.photos);
   byId("time").textContent = text("time", { seconds: number(answer.seconds, 2) });
+}
+
+/** Says how many photos of the person took part, where there are several. */
+function showCompared(references) {
+  byId("compared").hidden = references.length < 2;
+  const used = references.filter(isFound).length;
+  const left = references.length - used;
+  byId("compared").textContent = text(left ? "compared.some" : "compared.all", { used, left });
 }
 
 /** Draws the score and the threshold on one axis; positions are percentages of its width. */
@@ -499,17 +625,18 @@ function drawScale(scale, score, threshold) {
 function showParts({ parts, similarity, comparison, photos }) {
   byId("parts-body").hidden = !parts;
   byId("parts-none").hidden = Boolean(parts);
-  byId("parts-none").textContent = text(photos.every(isFound) ? "parts.none" : "parts.no_face");
-  if (!parts) return;
+  byId("parts-none").textContent = text(isComparable(photos) ? "parts.none" : "parts.no_face");
+  if (!parts) return; // else there are faces to compare
   const end = bound(Object.values(parts));
-  const [a, b] = photos.map((photo) =>
-    isFound(photo) ? percent(photo.synthetic_probability) : text("facts.none"),
-  );
+  const [first, ...others] = photos.filter(isFound).map((photo) => photo.synthetic_probability);
+  const a = percent(first);
+  const [low, high] = [Math.min(...others), Math.max(...others)].map((value) => percent(value));
   const details = {
-    recognition: photos.every(isFound)
-      ? text("parts.similarity", { value: number(similarity, 2) })
-      : "",
-    detector: text("parts.synthetic", { a, b }),
+    recognition: text("parts.similarity", { value: number(similarity, 2) }),
+    detector:
+      photos.length > SLOTS.length
+        ? text("parts.synthetic_several", { a, low, high })
+        : text("parts.synthetic", { a, b: low }),
     differential_detector: "",
   };
   const joined = JOINED[state.info?.fusion];
@@ -550,31 +677,40 @@ function bar(value, end, direction) {
   return made;
 }
 
+/** One table for every two photos, so that they fit a narrow screen. */
 function showFacts(photos) {
+  const tables = [];
+  for (let place = 0; place < photos.length; place += SLOTS.length) {
+    tables.push(factsTable(photos.slice(place, place + SLOTS.length), place));
+  }
+  byId("facts").replaceChildren(...tables);
+}
+
+function factsTable(photos, place) {
+  const synthetic = (photo) =>
+    isFound(photo) ? percent(photo.synthetic_probability) : text("facts.none");
   const rows = [
-    ["facts.crop", ...photos.map(cropOf)],
-    ["facts.status", ...photos.map((photo) => text(faceStatus(photo)))],
-    [
-      "facts.synthetic",
-      ...photos.map((photo) =>
-        isFound(photo) ? percent(photo.synthetic_probability) : text("facts.none"),
-      ),
-    ],
-    ...Object.keys(QUALITY).map((fact) => [
-      `facts.${fact}`,
-      ...photos.map((photo) => qualityOf(photo, fact)),
-    ]),
-    ["facts.size", ...photos.map((photo) => text("facts.dimensions", photo))],
+    ["facts.crop", (photo, column) => cropOf(photo, place + column)],
+    ["facts.status", (photo) => text(faceStatus(photo))],
+    ["facts.synthetic", synthetic],
+    ...Object.keys(QUALITY).map((fact) => [`facts.${fact}`, (photo) => qualityOf(photo, fact)]),
+    ["facts.size", (photo) => text("facts.dimensions", photo)],
   ];
-  byId("facts").replaceChildren(
-    ...rows.map(([key, ...cells]) =>
-      element(
-        "tr",
-        {},
-        element("th", { scope: "row" }, text(key)),
-        ...cells.map((cell) => element("td", {}, cell)),
-      ),
-    ),
+  const names = photos.map((_, column) =>
+    element("th", { scope: "col" }, photoName(place + column)),
+  );
+  // A last photo alone keeps to its column.
+  const padding = () => (photos.length < SLOTS.length ? [element("td")] : []);
+  const body = rows.map(([key, cellOf]) => {
+    const cells = photos.map((photo, column) => element("td", {}, cellOf(photo, column)));
+    return element("tr", {}, element("th", { scope: "row" }, text(key)), ...cells, ...padding());
+  });
+  const head = element("tr", {}, element("td"), ...names, ...padding());
+  return element(
+    "table",
+    { class: "facts" },
+    element("thead", {}, head),
+    element("tbody", {}, ...body),
   );
 }
 
@@ -585,7 +721,7 @@ function faceStatus(photo) {
 
 function cropOf(photo, place) {
   if (!isFound(photo) || !photo.crop) return text("facts.none");
-  const alt = text(`facts.crop_alt_${SLOTS[place]}`);
+  const alt = text("facts.crop_alt", { photo: photoName(place) });
   return element("img", { src: photo.crop, alt, class: "crop" });
 }
 
@@ -626,6 +762,18 @@ SLOTS.forEach(makeSlot);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   compare({ moveFocus: true });
+});
+byId("more-input").addEventListener("change", ({ target }) => {
+  addFurther([...target.files]);
+  target.value = "";
+});
+byId("more").addEventListener("dragover", () => byId("more").classList.add("over"));
+byId("more").addEventListener("dragleave", () => byId("more").classList.remove("over"));
+byId("more").addEventListener("drop", (event) => {
+  byId("more").classList.remove("over");
+  addFurther([...event.dataTransfer.files]);
+  event.stopPropagation();
+  event.preventDefault();
 });
 byId("threshold").addEventListener("change", () => {
   if (state.answer || byId("answer").ariaBusy) compare({ moveFocus: false });
