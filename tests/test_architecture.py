@@ -28,7 +28,7 @@ _BRANCHES = {"detection", "nn", "recognition", "liveness", "fusion"}
 ALLOWED["inference"] = {"core", "metrics", "data"} | _BRANCHES
 ALLOWED["runs"] = ALLOWED["inference"] | {"inference", "report"}
 ALLOWED["robustness"] = ALLOWED["runs"] | {"runs"}
-ALLOWED["serve"] = {"core", "metrics", "data", "nn", "fusion", "inference", "runs"}
+ALLOWED["serve"] = {"core", "metrics", "data", "nn", "fusion", "inference", "report", "runs"}
 ALLOWED["cli"] = ALLOWED["robustness"] | {"robustness", "serve"}
 
 # Parts that join the others.

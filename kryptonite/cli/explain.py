@@ -28,7 +28,6 @@ def main(arguments: list[str], program: str) -> int:
     parser.add_argument("--out", default="sheet.html", help="HTML file to write")
     options = parser.parse_args(arguments)
 
-    from kryptonite.fusion.verbal import SCALE
     from kryptonite.report.explanation import write_explanation
     from kryptonite.runs.load import load
 
@@ -38,6 +37,6 @@ def main(arguments: list[str], program: str) -> int:
     # Two photos of one name, as in folders of people, need more than the name to be told apart.
     names = Path(images[0]).name, Path(images[1]).name
     shown = names if names[0] != names[1] else images
-    write_explanation(Path(options.out), {**asdict(explanation), "scale": SCALE}, shown)
+    write_explanation(Path(options.out), asdict(explanation), shown)
     print(f"{explanation.answer.reason}; wrote {options.out}")
     return 0

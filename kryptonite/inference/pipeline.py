@@ -17,7 +17,7 @@ from kryptonite.detection.faces import CENTRE_CROP, AlignedFaces
 from kryptonite.fusion.evidence import REFUSED, Evidence
 from kryptonite.fusion.fusers import Fuser, Parts
 from kryptonite.fusion.references import verifier_of
-from kryptonite.fusion.verbal import in_words
+from kryptonite.fusion.verbal import SCALE, degree_of, in_words
 from kryptonite.fusion.verifier import STORED, Verifier
 from kryptonite.inference.evidence import extract_pairs, pair_evidence
 from kryptonite.inference.extractor import CropFeatures, FeatureExtractor, FeatureTable
@@ -151,14 +151,19 @@ class Explanation:
             most; None for accepted pairs, and without parts.
         llr: Natural-log likelihood ratio that both images are bona fide and show one person; None
             where the fusion is not calibrated or a face is missing.
-        support: The same in words, on the scale `fusion.verbal.SCALE`; None likewise.
+        degree: How strong the support is that this gives, one of `fusion.verbal.DEGREES`; None
+            likewise.
+        support: The same in words; None likewise.
+        scale: Whose words these are.
     """
 
     answer: Verification
     photo: int | None
     branch: str | None
     llr: float | None
+    degree: str | None
     support: str | None
+    scale: str = SCALE
 
 
 @dataclass(frozen=True)
@@ -249,7 +254,15 @@ class Pipeline:
             ImageReadError: An image cannot be read.
             ConfigError: There is no threshold of this name.
         """
-        answer = self.verify(image_a, image_b, threshold)
+        return self.explain_answer(self.verify(image_a, image_b, threshold))
+
+    def explain_answer(self, answer: Verification) -> Explanation:
+        """Says what lowered the score of two images, without computing it again.
+
+        Args:
+            answer: This pipeline's, at any threshold. What is said was measured on pairs, so it
+                must not be of several references.
+        """
         llrs = self.verifier.fuser.llr(np.array([answer.score]))
         llr = None if llrs is None or answer.score <= REFUSED else float(llrs[0])
         return Explanation(
@@ -257,6 +270,7 @@ class Pipeline:
             photo=photo_of_refusal(answer.code, [photo.log_odds for photo in answer.photos]),
             branch=branch_of_refusal(answer.code, asdict(answer.parts) if answer.parts else {}),
             llr=llr,
+            degree=None if llr is None else degree_of(llr),
             support=None if llr is None else in_words(llr),
         )
 

@@ -1,4 +1,4 @@
-"""Write why one pair is accepted or refused: one HTML file that opens offline."""
+"""Say why one pair is accepted or refused: one HTML sheet that opens offline."""
 
 import base64
 import io
@@ -28,12 +28,15 @@ _FACES = {
 
 
 def write_explanation(target: Path, explanation: Mapping[str, Any], names: tuple[str, str]) -> None:
-    """Writes the sheet.
+    """Writes the sheet that `render_explanation` gives to a file."""
+    write_text(target, render_explanation(explanation, names))
+
+
+def render_explanation(explanation: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """Gives the sheet as HTML.
 
     Args:
-        target: File to write.
-        explanation: The fields of `Explanation`, nested, and `scale`, the source of its words;
-            crops are uint8 S×S×3, RGB.
+        explanation: The fields of `Explanation`, nested; crops are uint8 S×S×3, RGB.
         names: What to call both photos.
     """
     answer = explanation["answer"]
@@ -41,7 +44,7 @@ def write_explanation(target: Path, explanation: Mapping[str, Any], names: tuple
         {**photo, "name": name, "picture": picture(photo["crop"]), "face": _FACES[photo["status"]]}
         for photo, name in zip(answer["photos"], names, strict=True)
     ]
-    html = (
+    return (
         environment()
         .get_template("explanation.html")
         .render(
@@ -50,7 +53,6 @@ def write_explanation(target: Path, explanation: Mapping[str, Any], names: tuple
             branches=_BRANCHES,
         )
     )
-    write_text(target, html)
 
 
 def picture(pixels: np.ndarray) -> str:

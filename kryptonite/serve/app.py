@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import fail_after
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.security import APIKeyHeader
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -21,7 +22,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kryptonite.inference.gate import GateScore, MatcherGate
-from kryptonite.inference.pipeline import PhotoFacts, Pipeline, Verification
+from kryptonite.inference.pipeline import Explanation, PhotoFacts, Pipeline, Verification
+from kryptonite.report.explanation import render_explanation
 from kryptonite.serve import models
 from kryptonite.serve.about import About
 from kryptonite.serve.batching import Batcher
@@ -33,10 +35,14 @@ from kryptonite.serve.work import Answer, Job, Worker
 
 PAGE = Path(__file__).parent / "page"
 KEY_HEADER = "X-API-Key"
-PAIR = Form(("photo_a", "photo_b"), ("threshold", "crops"))
-REFERENCES = Form(("probe",), PAIR.options, several="references")
-GATED = Form(PAIR.photos, ("similarity", *PAIR.options))
+_DECISION = ("threshold", "crops")
+PAIR = Form(models.PAIR_PHOTOS, (*_DECISION, "explain"))
+SHEET = Form(PAIR.photos, ("threshold",))
+REFERENCES = Form(("probe",), _DECISION, several="references")
+GATED = Form(PAIR.photos, ("similarity", *_DECISION))
 SINGLE = Form(("photo",))
+_PHOTO_NAMES = ("first photo", "second photo")  # in the sheet; names of files are not read
+_SHEET = "explanation.html"
 
 # The page loads its own files alone, and shows the photos that its user picks.
 _HEADERS = {
@@ -44,7 +50,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_COUNTED = ("/v1/verify", "/v1/verify-references", "/v1/gate", "/v1/score-image")
+_COUNTED = ("/v1/verify", "/v1/explain", "/v1/verify-references", "/v1/gate", "/v1/score-image")
 _DESCRIPTION = """\
 Decides whether two photos are genuine and show the same person. Photos are computed in memory and
 forgotten; nothing of them is stored or logged. Every error is answered by a `code` for programs and
@@ -94,7 +100,8 @@ def create_app(
     )
     app.add_middleware(_Outermost, metrics=metrics)
     app.include_router(_public(metrics))
-    app.include_router(_private(_Desk(batcher, limits), about, key))
+    desk = _Desk(batcher, limits)
+    app.include_router(_private(desk, about, key, pipeline.explain_answer))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
     app.add_exception_handler(ServiceError, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -151,7 +158,9 @@ class _Desk:
                 del self._uploads[client]
 
 
-def _private(desk: _Desk, about: About, key: str) -> APIRouter:
+def _private(
+    desk: _Desk, about: About, key: str, explain: Callable[[Verification], Explanation]
+) -> APIRouter:
     """Addresses that ask for the key, if there is one."""
 
     def check_key(
@@ -194,7 +203,19 @@ def _private(desk: _Desk, about: About, key: str) -> APIRouter:
         assert isinstance(answer, Verification)
         request.state.code = answer.code
         seconds = time.perf_counter() - began
-        return models.verify_answer(models.VerifyAnswer, answer, upload.flag("crops"), seconds)
+        told = models.verify_answer(models.VerifyAnswer, answer, upload.flag("crops"), seconds)
+        return models.explained(told, explain(answer)) if upload.flag("explain") else told
+
+    @router.post("/explain", openapi_extra=models.request_body(SHEET), response_class=HTMLResponse)
+    async def explain_pair(request: Request) -> HTMLResponse:
+        """Says why two photos are accepted or refused, as an HTML sheet that opens offline."""
+        answer, _ = await desk.handle(request, SHEET, pair)
+        assert isinstance(answer, Verification)
+        request.state.code = answer.code
+        sheet = await run_sync(render_explanation, asdict(explain(answer)), _PHOTO_NAMES)
+        return HTMLResponse(
+            sheet, headers={"Content-Disposition": f"attachment; filename={_SHEET}"}
+        )
 
     @router.post("/verify-references", openapi_extra=models.request_body(REFERENCES))
     async def verify_references(request: Request) -> models.ReferencesAnswer:
@@ -259,7 +280,8 @@ def _private(desk: _Desk, about: About, key: str) -> APIRouter:
 
 def _threshold_of(upload: Upload, thresholds: list[models.Threshold]) -> str:
     """Checks the options of a decision, and gives the name of its threshold."""
-    upload.flag("crops")
+    for name in ("crops", "explain"):
+        upload.flag(name)
     names = [threshold.name for threshold in thresholds]
     name = upload.text("threshold", names[0])
     if name not in names:

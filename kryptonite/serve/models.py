@@ -1,6 +1,7 @@
 """What the service answers, as JSON."""
 
 import base64
+from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
@@ -9,8 +10,9 @@ from pydantic import BaseModel, Field, create_model
 
 from kryptonite.fusion.evidence import REFUSED
 from kryptonite.fusion.references import MOST as MOST_REFERENCES
+from kryptonite.fusion.verbal import DEGREES
 from kryptonite.inference.gate import GateScore
-from kryptonite.inference.pipeline import PhotoFacts, Verification
+from kryptonite.inference.pipeline import Explanation, PairParts, PhotoFacts, Verification
 from kryptonite.inference.verdict import REASONS, REASONS_OF_GATE
 from kryptonite.serve.errors import CODES
 from kryptonite.serve.uploads import Form
@@ -19,6 +21,10 @@ from kryptonite.serve.uploads import Form
 Code: Any = Literal[tuple(REASONS)]
 GateCode: Any = Literal[tuple(REASONS_OF_GATE)]
 ErrorCode: Any = Literal[tuple(CODES)]
+PAIR_PHOTOS = ("photo_a", "photo_b")  # names of a pair's photos in requests
+PairPhoto: Any = Literal[PAIR_PHOTOS]
+Branch: Any = Literal[tuple(each.name for each in fields(PairParts))]
+Degree: Any = Literal[DEGREES]
 
 
 class Threshold(BaseModel):
@@ -84,10 +90,30 @@ class Decision(BaseModel):
     seconds: float = Field(description="Time from the request's headers to this answer.")
 
 
+class Reasons(BaseModel):
+    """Why a pair is accepted or refused, as far as it was measured to be true."""
+
+    photo: PairPhoto | None = Field(
+        description="Of a pair refused as a forgery, the photo that looks more generated."
+    )
+    branch: Branch | None = Field(
+        description="Of a refused pair, the name of the part that lowered the score most."
+    )
+    llr: float | None = Field(
+        description="Natural-log likelihood ratio that both photos are genuine and show one person."
+    )
+    degree: Degree | None = Field(
+        description="How strong the support is: for that if `llr` is above 0, else against it."
+    )
+    support: str | None = Field(description="The same in words.")
+    scale: str = Field(description="Whose words these are.")
+
+
 class VerifyAnswer(Decision):
     """The answer for a pair."""
 
     photos: tuple[Photo, Photo]
+    explanation: Reasons | None = Field(None, description="Null unless asked for.")
 
 
 class ReferencesAnswer(Decision):
@@ -210,6 +236,7 @@ _OPTIONS = {
         Field(default_factory=str, description="A name of /v1/info's; the first unless given."),
     ),
     "crops": (bool, Field(False, description="Whether to return the aligned faces.")),
+    "explain": (bool, Field(False, description="Whether to return the explanation.")),
     "similarity": (
         float,
         Field(description="The matcher's, higher for one person.", examples=[0.63]),
@@ -281,6 +308,19 @@ def verify_answer(
         photos=photos,
         seconds=seconds,
     )
+
+
+def explained(answer: VerifyAnswer, explanation: Explanation) -> VerifyAnswer:
+    """Adds an explanation to the answer for a pair."""
+    reasons = Reasons(
+        photo=None if explanation.photo is None else PAIR_PHOTOS[explanation.photo],
+        branch=explanation.branch,
+        llr=explanation.llr,
+        degree=explanation.degree,
+        support=explanation.support,
+        scale=explanation.scale,
+    )
+    return answer.model_copy(update={"explanation": reasons})
 
 
 def gate_answer(answer: GateScore, crops: bool, seconds: float) -> GateAnswer:

@@ -11,7 +11,7 @@ import pytest
 from kryptonite.core.errors import ConfigError, DataError, ImageReadError
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED
 from kryptonite.fusion.evidence import REFUSED
-from kryptonite.fusion.verbal import in_words
+from kryptonite.fusion.verbal import degree_of, in_words
 from kryptonite.runs.load import load
 from tests.tiny import write_run
 
@@ -254,6 +254,7 @@ def test_explain_agrees_with_verify_and_words_its_likelihood_ratio(pipeline, pho
     assert explained.answer == replace(answer, seconds=explained.answer.seconds)
     assert explained.llr == pytest.approx(answer.score)  # as the fusion `llr` defines its score
     assert explained.support == in_words(explained.llr)
+    assert explained.degree == degree_of(explained.llr)
 
 
 def test_explain_names_the_photo_of_the_higher_log_odds_when_a_forgery_is_refused(pipeline, photos):
@@ -270,7 +271,7 @@ def test_explain_names_the_photo_of_the_higher_log_odds_when_a_forgery_is_refuse
 def test_explain_states_no_likelihood_ratio_when_a_face_is_missing(pipeline, photos, black):
     explained = pipeline.explain(photos[0], black)
     assert (explained.photo, explained.branch) == (None, None)
-    assert (explained.llr, explained.support) == (None, None)
+    assert (explained.llr, explained.degree, explained.support) == (None, None, None)
 
 
 def test_explain_states_no_likelihood_ratio_when_the_fusion_is_not_calibrated(pipeline, photos):

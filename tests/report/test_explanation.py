@@ -28,6 +28,7 @@ def photo(seed):
 @pytest.fixture
 def explanation():
     answer = {
+        "code": "photo_b_looks_generated",
         "reason": "refused: the second photo looks generated",
         "score": -4.5,
         "threshold": 0.5,
@@ -62,6 +63,12 @@ def test_sheet_names_nothing_when_the_pair_is_accepted_by_an_uncalibrated_fusion
     explanation["answer"] |= {"reason": "accepted", "parts": None}
     html = write(tmp_path, explanation | dict.fromkeys(("photo", "branch", "llr", "support")))
     assert "lowered" not in html and "Likelihood" not in html and "each branch" not in html
+
+
+def test_sheet_shows_no_score_when_a_face_is_missing(tmp_path, explanation):
+    explanation["answer"] |= {"code": "no_face_in_photo_a", "score": -1000.0, "parts": None}
+    html = write(tmp_path, explanation | dict.fromkeys(("photo", "branch", "llr", "support")))
+    assert "no score without a face" in html and "1000" not in html
 
 
 def test_sheet_escapes_the_names_of_files(tmp_path, explanation):

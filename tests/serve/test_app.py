@@ -61,6 +61,72 @@ def test_verify_answers_as_the_pipeline_does(client, photos, served_pipeline):
         assert [photo["crop"] for photo in answer.json()["photos"]] == [None, None]
 
 
+def test_verify_explains_when_asked_without_computing_again(make_client, photos, served_pipeline):
+    batches = []
+
+    class Counted(type(served_pipeline)):
+        def verify_many(self, pairs, thresholds=None):
+            batches.append(len(pairs))
+            return super().verify_many(pairs, thresholds)
+
+    fuser = replace(served_pipeline.verifier.fuser, identity_intercept=100.0)  # surely one person
+    refusing = {served_pipeline.chosen: replace(served_pipeline.verifier, fuser=fuser)}
+    counted = Counted(**{**vars(served_pipeline), "verifiers": refusing})
+    expected = counted.explain(*photos[:2], threshold="fmr=0.01")
+    assert expected.photo is not None and expected.branch
+    client = make_client(pipeline=counted)
+    batches.clear()
+    question = {"threshold": "fmr=0.01"}
+    for answer in (
+        client.post("/v1/verify", files=form(*photos[:2]), data={**question, "explain": "true"}),
+        client.post("/v1/verify", json=as_json(*photos[:2], **question, explain=True)),
+    ):
+        assert answer.status_code == 200, answer.text
+        explanation = answer.json()["explanation"]
+        assert explanation.pop("llr") == pytest.approx(expected.llr, abs=1e-4)
+        assert explanation == {
+            "photo": ("photo_a", "photo_b")[expected.photo],
+            "branch": expected.branch,
+            "degree": expected.degree,
+            "support": expected.support,
+            "scale": expected.scale,
+        }
+    plain = client.post("/v1/verify", files=form(*photos[:2])).json()
+    assert plain["explanation"] is None
+    assert batches == [1, 1, 1]
+
+
+def test_verify_explains_nothing_when_a_face_is_missing(client, photos):
+    black = encoded(np.zeros((90, 120, 3), np.uint8))
+    answer = client.post("/v1/verify", json=as_json(photos[0], black, explain=True)).json()
+    told = [answer["explanation"][name] for name in ("photo", "branch", "llr", "degree", "support")]
+    assert answer["code"] == "no_face_in_photo_b" and told == [None] * 5
+
+
+def test_explain_answers_a_sheet_to_keep(client, photos, served_pipeline):
+    expected = served_pipeline.explain(*photos[:2], threshold="fmr=0.01")
+    answer = client.post("/v1/explain", files=form(*photos[:2]), data={"threshold": "fmr=0.01"})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == "attachment; filename=explanation.html"
+    assert expected.answer.reason.capitalize() in answer.text
+    assert expected.support in answer.text and expected.scale in answer.text
+    assert answer.text.count('src="data:image/png;base64,') == 2
+    code = f'kryptonite_requests_total{{code="{expected.answer.code}",endpoint="/v1/explain"}} 1.0'
+    assert code in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [("/v1/verify-references", "explain"), ("/v1/gate", "explain"), ("/v1/explain", "crops")],
+)
+def test_explanation_is_offered_for_pairs_alone(make_client, photos, served_gate, address, field):
+    client = make_client(gate=served_gate)
+    files = several(*photos[:2]) if "references" in address else form(*photos[:2])
+    answer = client.post(address, files=files, data={field: "true"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_field")
+
+
 @pytest.mark.parametrize(
     ("name", "accepted"), [("stored", None), ("fmr=0.1", True), ("fmr=0.01", False)]
 )
@@ -256,6 +322,7 @@ def test_health_and_page_need_no_key_and_the_rest_does(make_client, photos):
         ("GET", "/v1/examples", {}),
         ("GET", "/v1/examples/pair-1/a", {}),
         ("POST", "/v1/verify", {"files": form(*photos[:2])}),
+        ("POST", "/v1/explain", {"files": form(*photos[:2])}),
         ("POST", "/v1/verify-references", {"files": several(*photos[:2])}),
         ("POST", "/v1/gate", {"files": form(*photos[:2])}),
         ("POST", "/v1/score-image", {"files": {"photo": photos[0]}}),
@@ -316,13 +383,15 @@ def test_openapi_describes_bodies_answers_and_errors(client):
         "/v1/examples",
         "/v1/examples/{name}/{side}",
         "/v1/verify",
+        "/v1/explain",
         "/v1/verify-references",
         "/v1/gate",
         "/v1/score-image",
     }
     verify = api["paths"]["/v1/verify"]["post"]
     for content in verify["requestBody"]["content"].values():
-        assert list(content["schema"]["properties"]) == ["photo_a", "photo_b", "threshold", "crops"]
+        options = ["threshold", "crops", "explain"]
+        assert list(content["schema"]["properties"]) == ["photo_a", "photo_b", *options]
         assert content["schema"]["required"] == ["photo_a", "photo_b"]
     references = api["paths"]["/v1/verify-references"]["post"]["requestBody"]["content"]
     for content in references.values():
