@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import TimeoutError as PageTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
+from kryptonite.fusion.verbal import DEGREES
 from kryptonite.inference.verdict import REASONS
 from kryptonite.runs.load import load
 from kryptonite.serve.about import describe
@@ -116,7 +117,7 @@ def address(serve):
 def answer(address, photos):
     """The service's answer on two photos, as it goes to the page."""
     photo_a, photo_b = (base64.b64encode(path.read_bytes()).decode() for path in photos[:2])
-    question = {"photo_a": photo_a, "photo_b": photo_b, "crops": True}
+    question = {"photo_a": photo_a, "photo_b": photo_b, "crops": True, "explain": True}
     request = urllib.request.Request(
         f"{address}/v1/verify",
         json.dumps(question).encode(),
@@ -326,6 +327,93 @@ def test_page_draws_parts_to_their_side_with_their_sign(visit, photos, answer, v
     assert float(bar.get_attribute("x")[:-1]) == pytest.approx(50 + min(value, 0) * 50 / end)
 
 
+# The explanation
+
+
+def explained(**changes):
+    """What the service explains of a pair refused as a forgery."""
+    usual = {"photo": "photo_b", "branch": "detector", "llr": -4.45, "degree": "moderate"}
+    return {**usual, "support": "in English", "scale": "whose", **changes}
+
+
+def test_page_shows_the_explanation_of_the_service(visit, photos):
+    page = visit()
+    page.compare(photos[0], photos[1])  # accepted, by networks that know nothing
+    assert re.search(
+        r"(support|No support) .+\(likelihood ratio [\d./,]+\)\.", page.see("#support")
+    )
+    assert "ENFSI Guideline" in page.see("#support-scale")
+    assert page.tab.locator("#lowered").inner_text() == ""
+    assert page.tab.locator("#parts .lowered").count() == 0
+    page.tab.select_option("#threshold", "fmr=0.01")
+    expect(page.tab.locator("#lowered")).to_contain_text("What lowered the score most")
+    assert page.tab.locator("#parts .lowered").count() == 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_words_the_likelihood_ratio_and_names_branch_and_photo(
+    visit, photos, answer, language
+):
+    page = visit(locale=LANGUAGES[language])
+    words = STRINGS[language]
+    page.choose(photos[0], photos[1])
+    for number, degree in enumerate(DEGREES):
+        for llr, side in ((4.45, "genuine"), (-4.45, "otherwise")):
+            branch, photo = list(answer["parts"])[number % 4], "ab"[number % 2]
+            told = explained(llr=llr, degree=degree, branch=branch, photo=f"photo_{photo}")
+            page.answer_with(answer, explanation=told)
+            page.tab.click("#submit")
+            key = "weight.neither" if degree == "none" else f"weight.{side}"
+            ratio = "86" if llr > 0 else "1/86"
+            expected = words[key].format(degree=words[f"degree.{degree}"], ratio=ratio)
+            expect(page.tab.locator("#support")).to_have_text(expected)
+            assert page.see("#support-scale") == words["weight.scale"]
+            assert page.see("#lowered") == " ".join(
+                (
+                    words["weight.branch"].format(branch=words[f"branch.{branch}"]),
+                    words["weight.photo"].format(photo=words[f"photo.{photo}"]),
+                )
+            )
+
+
+def test_page_shows_only_what_the_service_explains(visit, photos, answer):
+    page = visit()
+    page.choose(photos[0], photos[1])
+    nothing = dict.fromkeys(("photo", "branch", "llr", "degree", "support"))
+    for explanation, weight, support, sheet in (
+        (None, False, False, False),
+        (explained(**nothing), False, False, True),
+        (explained(llr=None, degree=None, support=None), True, False, True),
+    ):
+        page.answer_with(answer, explanation=explanation)
+        page.tab.click("#submit")
+        page.tab.locator("#answer-body").wait_for()
+        assert page.tab.is_visible("#weight") is weight
+        assert page.tab.is_visible("#support-scale") is support
+        assert page.tab.is_visible("#sheet-save") is sheet
+        page.tab.click("#panel-b button")
+        page.tab.set_input_files("#photo-b", photos[1])
+
+
+def test_page_saves_the_sheet_of_the_answer(visit, photos, tmp_path):
+    page = visit()
+    page.tab.select_option("#threshold", "fmr=0.01")
+    page.compare(photos[0], photos[1])
+    with page.tab.expect_download() as saved:
+        page.tab.click("#sheet-save")
+    assert saved.value.suggested_filename == "explanation.html"
+    saved.value.save_as(tmp_path / "sheet.html")
+    sheet = (tmp_path / "sheet.html").read_text(encoding="utf-8")
+    assert "threshold 50.00\n(fmr=0.01)" in sheet and sheet.count("data:image/png") == 2
+    expect(page.tab.locator("#sheet-status")).to_have_text(STRINGS["en"]["sheet.done"])
+    assert page.see("#status") == STRINGS["en"]["sheet.done"]
+    problem = {"code": "busy", "message": ""}
+    page.tab.route("**/v1/explain", lambda route: route.fulfill(status=503, json=problem))
+    page.tab.click("#sheet-save")
+    expect(page.tab.locator("#sheet-status")).to_have_text(STRINGS["en"]["error.busy"])
+    assert page.tab.is_visible("#answer-body")
+
+
 # Several photos of the person
 
 
@@ -349,6 +437,7 @@ def test_page_compares_with_several_photos(visit, photos, black):
         "Photos that the first one was compared with: 2. Left out, because no face was found in "
         "them: 1."
     )
+    assert not page.tab.is_visible("#weight") and not page.tab.is_visible("#sheet-save")
     assert re.search(r"‘generated’ \d+%; of the others \d+% to \d+%", page.see("#parts"))
     heads = page.tab.locator("#facts th[scope=col]").all_inner_texts()
     assert heads == ["First photo", "Second photo", "Photo 3", "Photo 4"]
@@ -691,6 +780,8 @@ def test_page_is_used_by_keyboard_alone(visit, photos):
     page.tab.locator("#answer-body").wait_for()
     assert page.focused() == "answer-title"
     press("Tab")
+    assert page.focused() == "sheet-save"
+    press("Tab")
     assert page.tab.evaluate("document.activeElement.innerText") == "1. Same person"
 
 
@@ -703,7 +794,7 @@ def test_page_passes_axe(visit, photos, answer, theme):
     page.add(photos[2], photos[0])
     page.compare(photos[0], photos[1])
     assert page.violations() == {}
-    page.answer_with(answer, code="photos_disagree", accepted=False)
+    page.answer_with(answer, code="photos_disagree", accepted=False, explanation=explained())
     page.tab.click("#submit")
     expect(page.tab.locator("#verdict-title")).to_contain_text("Refused: ")
     assert page.violations() == {}
@@ -711,6 +802,9 @@ def test_page_passes_axe(visit, photos, answer, theme):
     page.tab.click("#submit")
     page.tab.locator("#key").wait_for()
     assert page.violations() == {}
+
+
+SAVE = STRINGS["en"]["sheet.save"]
 
 
 def test_page_has_landmarks_headings_and_live_regions(visit, photos, answer):
@@ -728,7 +822,7 @@ def test_page_has_landmarks_headings_and_live_regions(visit, photos, answer):
         "region": ["Answer", "Example pairs of generated people", "What this means"],
         "group": ["Language", "First photo", "Second photo", "More photos of the same person"],
         "combobox": ["Threshold"],
-        "button": ["Compare", "Remove the first photo", "Remove the second photo"],
+        "button": ["Compare", "Remove the first photo", "Remove the second photo", SAVE],
         "img": [page.see("#score-text")],
     }.items():
         for name in names:
@@ -755,7 +849,8 @@ def test_page_fits_a_narrow_screen(visit, photos, answer, width, style, language
     page = visit(viewport={"width": width, "height": 844}, locale=LANGUAGES[language])
     page.tab.evaluate(ADOPT, style)
     assert not page.is_too_wide()
-    page.answer_with({**answer, "photos": (answer["photos"] * 6)[:11]})
+    told = explained(branch="differential_detector", degree="moderately_strong")
+    page.answer_with({**answer, "photos": (answer["photos"] * 6)[:11], "explanation": told})
     page.add(*[photos[2]] * 9)
     page.compare(photos[0], photos[1])
     assert not page.is_too_wide()
@@ -828,6 +923,8 @@ def test_strings_cover_every_code_and_every_use():
         assert {f"code.{code}", f"why.{code}", f"several.why.{code}"} <= set(STRINGS["en"])
     for code in CODES:
         assert f"error.{code}" in STRINGS["en"]
+    for degree in DEGREES:
+        assert f"degree.{degree}" in STRINGS["en"]
     script = (PAGE / "script.js").read_text(encoding="utf-8")
     used = re.findall(r'\btext\("([\w.]+)"', script) + re.findall(
         r'data-(?:text|label)="([\w.]+)"', (PAGE / "index.html").read_text(encoding="utf-8")

@@ -368,6 +368,15 @@ async function loadExample(example) {
   return { ...example, files, urls };
 }
 
+/** The chosen photos as a form, with the name of a threshold. */
+function question(threshold) {
+  const body = new FormData();
+  const [first, second] = state.further.length ? ["probe", "references"] : ["photo_a", "photo_b"];
+  chosen().forEach(({ file }, place) => body.append(place ? second : first, file));
+  body.append("threshold", threshold);
+  return body;
+}
+
 async function compare({ moveFocus }) {
   state.request?.abort();
   state.error = null;
@@ -384,12 +393,10 @@ async function compare({ moveFocus }) {
   byId("answer").setAttribute("aria-busy", "true");
   try {
     checkSizes();
-    const body = new FormData();
     const several = state.further.length > 0;
-    const [first, second] = several ? ["probe", "references"] : ["photo_a", "photo_b"];
-    chosen().forEach(({ file }, place) => body.append(place ? second : first, file));
-    body.append("threshold", byId("threshold").value || "stored");
+    const body = question(byId("threshold").value || "stored");
     body.append("crops", "true");
+    if (!several) body.append("explain", "true");
     const path = several ? "/v1/verify-references" : "/v1/verify";
     const response = await call(path, { method: "POST", body, signal: request.signal });
     state.answer = await read(response, request.signal);
@@ -405,6 +412,27 @@ async function compare({ moveFocus }) {
     fail(error);
   } finally {
     if (state.request === request) byId("answer").removeAttribute("aria-busy");
+  }
+}
+
+/** Saves why the pair was accepted or refused, as the service writes it. */
+async function saveSheet() {
+  const tell = (message) => {
+    byId("sheet-status").textContent = message;
+    announce(message, { hidden: true });
+  };
+  tell(text("sheet.busy"));
+  try {
+    const body = question(state.answer.threshold.name);
+    const response = await call("/v1/explain", { method: "POST", body });
+    const sheet = await response.blob().catch(() => Promise.reject(new Failure("no_server")));
+    const url = URL.createObjectURL(sheet);
+    element("a", { href: url, download: "explanation.html" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser reads it after the click
+    tell(text("sheet.done"));
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    tell(errorText(error));
   }
 }
 
@@ -569,6 +597,7 @@ function showAnswer() {
   showCompared(answer.photos.slice(1));
   byId("score-text").textContent = scoreText();
   drawScale(byId("scale"), answer.score, answer.threshold.value);
+  showWeight(answer.explanation);
   showParts(answer);
   showFacts(answer.photos);
   byId("time").textContent = text("time", { seconds: number(answer.seconds, 2) });
@@ -580,6 +609,29 @@ function showCompared(references) {
   const used = references.filter(isFound).length;
   const left = references.length - used;
   byId("compared").textContent = text(left ? "compared.some" : "compared.all", { used, left });
+}
+
+/** Says how strong the evidence is and what lowered the score, of pairs whose faces were found. */
+function showWeight(explanation) {
+  const { branch, photo, llr, degree } = explanation ?? {};
+  const hasRatio = Boolean(degree);
+  byId("weight").hidden = !hasRatio && !branch && !photo;
+  byId("support").hidden = byId("support-scale").hidden = !hasRatio;
+  byId("support").textContent = hasRatio ? supportText(llr, degree) : "";
+  const told = [];
+  if (branch) told.push(text("weight.branch", { branch: text(`branch.${branch}`) }));
+  if (photo) told.push(text("weight.photo", { photo: text(`photo.${photo.at(-1)}`) }));
+  byId("lowered").textContent = told.join(" ");
+  byId("sheet").hidden = !explanation;
+  byId("sheet-status").textContent = "";
+}
+
+function supportText(llr, degree) {
+  const options = { maximumSignificantDigits: 2 };
+  const size = new Intl.NumberFormat(state.language, options).format(Math.exp(Math.abs(llr)));
+  const ratio = llr < 0 ? `1/${size}` : size;
+  const side = degree === "none" ? "neither" : llr > 0 ? "genuine" : "otherwise";
+  return text(`weight.${side}`, { degree: text(`degree.${degree}`), ratio });
 }
 
 /** Draws the score and the threshold on one axis; positions are percentages of its width. */
@@ -622,7 +674,7 @@ function drawScale(scale, score, threshold) {
   );
 }
 
-function showParts({ parts, similarity, comparison, photos }) {
+function showParts({ parts, similarity, comparison, photos, explanation }) {
   byId("parts-body").hidden = !parts;
   byId("parts-none").hidden = Boolean(parts);
   byId("parts-none").textContent = text(isComparable(photos) ? "parts.none" : "parts.no_face");
@@ -656,7 +708,7 @@ function showParts({ parts, similarity, comparison, photos }) {
       const direction = value >= 0.005 ? "for" : value <= -0.005 ? "against" : "neutral";
       return element(
         "tr",
-        {},
+        branch === explanation?.branch ? { class: "lowered" } : {},
         name,
         element("td", { class: "number" }, signed(value)),
         element("td", { class: "bar" }, text(`parts.${direction}`), bar(value, end, direction)),
@@ -778,6 +830,7 @@ byId("more").addEventListener("drop", (event) => {
 byId("threshold").addEventListener("change", () => {
   if (state.answer || byId("answer").ariaBusy) compare({ moveFocus: false });
 });
+byId("sheet-save").addEventListener("click", saveSheet);
 byId("key").addEventListener("change", loadService);
 for (const button of document.querySelectorAll("[data-language]")) {
   button.addEventListener("click", () => {
