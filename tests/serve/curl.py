@@ -15,7 +15,7 @@ class Call(NamedTuple):
 
 
 def parse_curl(command: str) -> Call:
-    """Reads `curl [-F NAME=VALUE | -F NAME=@FILE]… URL`.
+    """Reads `curl [-F NAME=VALUE | -F NAME=@FILE]… [-o FILE] URL`.
 
     Raises:
         ValueError: The command has other options.
@@ -29,6 +29,8 @@ def parse_curl(command: str) -> Call:
             files.append((name, value[1:]))
         else:
             fields[name] = value
+        words = words[2:]
+    if words[:1] == ["-o"]:
         words = words[2:]
     if program != "curl" or len(words) != 1 or not words[0].startswith("http://127.0.0.1:8000/"):
         raise ValueError(f"cannot read {command!r}")

@@ -340,7 +340,7 @@ def test_page_shows_the_explanation_of_the_service(visit, photos):
     page = visit()
     page.compare(photos[0], photos[1])  # accepted, by networks that know nothing
     assert re.search(
-        r"(support|No support) .+\(likelihood ratio [\d./,]+\)\.", page.see("#support")
+        r"(support|No support) .+\(likelihood ratio [\d./,]+\)\.( |$)", page.see("#support")
     )
     assert "ENFSI Guideline" in page.see("#support-scale")
     assert page.tab.locator("#lowered").inner_text() == ""
@@ -361,11 +361,13 @@ def test_page_words_the_likelihood_ratio_and_names_branch_and_photo(
         for llr, side in ((4.45, "genuine"), (-4.45, "otherwise")):
             branch, photo = list(answer["parts"])[number % 4], "ab"[number % 2]
             told = explained(llr=llr, degree=degree, branch=branch, photo=f"photo_{photo}")
-            page.answer_with(answer, explanation=told)
+            page.answer_with(answer, explanation=told, accepted=number < 3)
             page.tab.click("#submit")
             key = "weight.neither" if degree == "none" else f"weight.{side}"
             ratio = "86" if llr > 0 else "1/86"
             expected = words[key].format(degree=words[f"degree.{degree}"], ratio=ratio)
+            if (llr > 0) != (number < 3):
+                expected += " " + words[f"weight.asks_{'more' if llr > 0 else 'less'}"]
             expect(page.tab.locator("#support")).to_have_text(expected)
             assert page.see("#support-scale") == words["weight.scale"]
             assert page.see("#lowered") == " ".join(

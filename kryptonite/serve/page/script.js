@@ -597,7 +597,7 @@ function showAnswer() {
   showCompared(answer.photos.slice(1));
   byId("score-text").textContent = scoreText();
   drawScale(byId("scale"), answer.score, answer.threshold.value);
-  showWeight(answer.explanation);
+  showWeight(answer);
   showParts(answer);
   showFacts(answer.photos);
   byId("time").textContent = text("time", { seconds: number(answer.seconds, 2) });
@@ -612,12 +612,16 @@ function showCompared(references) {
 }
 
 /** Says how strong the evidence is and what lowered the score, of pairs whose faces were found. */
-function showWeight(explanation) {
+function showWeight({ accepted, explanation }) {
   const { branch, photo, llr, degree } = explanation ?? {};
   const hasRatio = Boolean(degree);
   byId("weight").hidden = !hasRatio && !branch && !photo;
   byId("support").hidden = byId("support-scale").hidden = !hasRatio;
-  byId("support").textContent = hasRatio ? supportText(llr, degree) : "";
+  const said = hasRatio ? [supportText(llr, degree)] : [];
+  // The threshold asks for more than the words do, or for less.
+  if (llr > 0 && !accepted) said.push(text("weight.asks_more"));
+  if (llr < 0 && accepted) said.push(text("weight.asks_less"));
+  byId("support").textContent = said.join(" ");
   const told = [];
   if (branch) told.push(text("weight.branch", { branch: text(`branch.${branch}`) }));
   if (photo) told.push(text("weight.photo", { photo: text(`photo.${photo.at(-1)}`) }));
