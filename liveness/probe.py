@@ -16,6 +16,9 @@ from kryptonite.nn.weights import rebuild_timm
 
 # Kinds of images; forgeries made in training have names of their own.
 BONA_FIDE, KNOWN = "bona_fide", "k_"
+# Share of the kinds made in training in the log-odds. A larger one would find more of their kind,
+# and call more photos of unknown sources synthetic (docs/robustness.md).
+_MADE = 0.2
 
 
 class Probe(nn.Module):
@@ -65,13 +68,13 @@ class Probe(nn.Module):
     def log_odds(self, features: torch.Tensor) -> torch.Tensor:
         """Maps features, N×F, to log-odds, N.
 
-        The mean of two log-odds against bona fide: of any kind of forgery, and of the kinds made
-        in training. Where photos resemble the data's own, `k_` outweighs every other kind in the
-        first; the second keeps their traces in sight.
+        A weighted mean of two log-odds against bona fide: of any kind of forgery, and of the kinds
+        made in training. Where photos resemble the data's own, `k_` outweighs every other kind in
+        the first; the second keeps their traces in sight.
         """
         kinds = self.head(features)
-        odds = [kinds[:, chosen].logsumexp(1) for chosen in (slice(1, None), self._made)]
-        return sum(odds) / 2 - kinds[:, 0]
+        any_kind, made = (kinds[:, chosen].logsumexp(1) for chosen in (slice(1, None), self._made))
+        return (1 - _MADE) * any_kind + _MADE * made - kinds[:, 0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the log-odds of 'synthetic', float32, N×1."""
