@@ -113,7 +113,7 @@ class VerifyAnswer(Decision):
     """The answer for a pair."""
 
     photos: tuple[Photo, Photo]
-    explanation: Reasons | None = Field(None, description="Null unless asked for.")
+    explanation: Reasons | None = Field(default=None, description="Null unless asked for.")
 
 
 class ReferencesAnswer(Decision):
