@@ -6,8 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.core.files import read_json, write_json
+from kryptonite.fusion.abstention import Abstention
+from kryptonite.fusion.calibration import Calibration
 from kryptonite.fusion.fusers import FUSERS, Fuser
 
 _OWN = {"chosen", "fusers", "references"}  # keys of the file that are not the caller's
@@ -22,11 +26,14 @@ class Verifier:
         fuser: Scores pairs.
         threshold: Pairs with at least this score are accepted.
         at_fmr: Further thresholds, by names such as `fmr=0.001`; files of older versions have none.
+        abstention: Which decisions are too uncertain to be given; None, as in files of older
+            versions and for several references, withholds none.
     """
 
     fuser: Fuser
     threshold: float
     at_fmr: Mapping[str, float] = field(default_factory=dict)
+    abstention: Abstention | None = None
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -44,6 +51,24 @@ class Verifier:
                 f"unknown threshold {threshold!r}; this run has {', '.join(self.thresholds)}"
             )
         return self.thresholds[threshold]
+
+    def surplus(self, score: np.ndarray, threshold: str) -> np.ndarray:
+        """Gives how far N decisions' certainty lies above the least; below 0 they are withheld.
+
+        Args:
+            score: N scores of the fuser.
+            threshold: Name of one of the thresholds.
+
+        Raises:
+            ConfigError: There is no threshold of this name, or nothing was fitted for it.
+        """
+        limit = self.named(threshold)
+        if self.abstention is None or threshold not in self.abstention.least:
+            raise ConfigError(
+                "this run has no rule for when to say 'cannot say': it was trained by an older "
+                "version; `python train.py` with the run's settings fits its fusion again"
+            )
+        return self.abstention.certainty(score, limit) - self.abstention.least[threshold]
 
 
 def save_verifiers(
@@ -121,10 +146,12 @@ def load_origin(path: Path | str) -> dict[str, Any]:
 
 
 def _plain(verifier: Verifier) -> dict[str, Any]:
+    rule = verifier.abstention
     return {
         "parameters": asdict(verifier.fuser),  # type: ignore[call-overload]
         "threshold": float(verifier.threshold),
         "at_fmr": {name: float(value) for name, value in verifier.at_fmr.items()},
+        **({"cannot_say": asdict(rule)} if rule else {}),
     }
 
 
@@ -133,11 +160,18 @@ def _verifier(name: str, stored: dict[str, Any]) -> Verifier:
         FUSERS[name](**stored["parameters"]),
         _finite(stored["threshold"]),
         {rate: _finite(value) for rate, value in stored.get("at_fmr", {}).items()},
+        _abstention(stored["cannot_say"]) if "cannot_say" in stored else None,
     )
 
 
-def _finite(threshold: Any) -> float:
+def _abstention(stored: dict[str, Any]) -> Abstention:
+    calibration = {name: _finite(value) for name, value in stored["calibration"].items()}
+    least = {name: _finite(value) for name, value in stored["least"].items()}
+    return Abstention(_finite(stored["share"]), Calibration(**calibration), least)
+
+
+def _finite(number: Any) -> float:
     # No score reaches NaN: every pair would be refused without a word.
-    if not math.isfinite(value := float(threshold)):
+    if not math.isfinite(value := float(number)):
         raise ValueError(f"a threshold is {value}")
     return value

@@ -10,11 +10,12 @@ import yaml
 
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.core.files import write_json
+from kryptonite.fusion.abstention import fit_abstention
 from kryptonite.fusion.calibration import Calibration
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import fit_fuser
 from kryptonite.fusion.matcher import CalibratedFuser
-from kryptonite.fusion.verifier import Verifier, save_verifiers
+from kryptonite.fusion.verifier import STORED, Verifier, save_verifiers
 from kryptonite.liveness.detector import Detector
 from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
@@ -92,10 +93,11 @@ def write_run(run: Path) -> Path:
         generator.normal(kind == "synthetic"),
     )
     evidence = Evidence(*seen, generator.normal(kind == "same"))
-    verifiers = {
-        name: Verifier(fit_fuser(name, evidence, kind), 0.1)
-        for name in ("none", "detector", "llr", "multinomial")
-    }
+    verifiers = {}
+    for name in ("none", "detector", "llr", "multinomial"):
+        fitted = fit_fuser(name, evidence, kind)
+        rule = fit_abstention(kind, fitted.score(evidence), {STORED: 0.1}, 0.25)
+        verifiers[name] = Verifier(fitted, 0.1, abstention=rule)
     fuser = replace(verifiers["llr"].fuser, genuine_agreement_slope=0.1)
     save_verifiers(run / "fusion.json", "llr", verifiers, several={2: Verifier(fuser, 0.2)})
     seeds = {branch: {"seed": 0} for branch in ("recognition", "liveness")}

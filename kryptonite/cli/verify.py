@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Decide whether two photos are genuine and show the same person, or whether one is and
-shows the person of several references. The exit status is 0 whether they are accepted
-or refused."""
+shows the person of several references. The exit status is 0 whatever the answer is."""
 # Values of Verification.status, see detection.faces.
 _FACES = {
     "found": "face found",
@@ -48,16 +47,27 @@ def main(arguments: list[str], program: str) -> int:
         default="stored",
         help="name of the threshold: stored, or one that the run offers, such as fmr=0.01",
     )
+    parser.add_argument(
+        "--cannot-say",
+        action="store_true",
+        help="withhold a decision on two photos that is too uncertain, as one in five was on "
+        "validation pairs (fusion.cannot_say)",
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     options = parser.parse_args(arguments)
     if (options.image_b is None) == (not options.reference):
         parser.error("give either a second image or --reference")
     references = options.reference or [options.image_b]
+    if options.cannot_say and len(references) > 1:
+        parser.error("--cannot-say takes two photos, not several references")
 
     from kryptonite.runs.load import load
 
     pipeline = load(options.run, device=options.device, engine=options.engine)
-    answer = pipeline.verify_references(options.image_a, references, options.threshold)
+    if options.cannot_say:
+        answer = pipeline.verify(options.image_a, references[0], options.threshold, cannot_say=True)
+    else:
+        answer = pipeline.verify_references(options.image_a, references, options.threshold)
     if options.json:
         sides = {name: getattr(answer, name) for name in _OF_BOTH}
         print(json.dumps({**answer.as_dict(), **sides}))

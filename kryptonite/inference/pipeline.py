@@ -24,6 +24,8 @@ from kryptonite.inference.extractor import CropFeatures, FeatureExtractor, Featu
 from kryptonite.inference.references import compare, compare_mutually
 from kryptonite.inference.verdict import (
     ACCEPTED,
+    CANNOT_SAY,
+    REASON_OF_CANNOT_SAY,
     REASONS,
     REASONS_OF_REFERENCES,
     branch_of_refusal,
@@ -87,8 +89,9 @@ class Verification:
 
     Args:
         score: Fused score, higher is 'accept'; `fusion.evidence.REFUSED` without a face in both.
-        accepted: Whether a face was found in both images and the score reaches the threshold.
-        code: Why, a key of `inference.verdict.REASONS`.
+        accepted: Whether a face was found in both images, the score reaches the threshold, and the
+            decision is not withheld.
+        code: Why, a key of `inference.verdict.REASONS`, or `cannot_say` for a withheld decision.
         reason: Why, in words.
         threshold: The score at which pairs are accepted.
         threshold_name: `stored`, at the false match rate of the run's configuration, or a name such
@@ -226,20 +229,29 @@ class Pipeline:
         scored, table = self.extract_pairs(pairs, progress)
         return scored.assign(score=self.verifier.fuser.score(Evidence.of(scored))), table
 
-    def verify(self, image_a: Image, image_b: Image, threshold: str = STORED) -> Verification:
+    def verify(
+        self,
+        image_a: Image,
+        image_b: Image,
+        threshold: str = STORED,
+        cannot_say: bool = False,
+    ) -> Verification:
         """Compares two images.
 
         Args:
             image_a: A file's path, its bytes, or the file itself, open for reading bytes.
             image_b: Likewise.
             threshold: Name of one of the verifier's thresholds.
+            cannot_say: Whether to withhold a decision that is too uncertain.
 
         Raises:
             ImageReadError: An image cannot be read.
-            ConfigError: There is no threshold of this name.
+            ConfigError: There is no threshold of this name, or `cannot_say` and the run is too old
+                to know what is too uncertain.
         """
         began = time.perf_counter()
-        (answer,) = self.verify_many([(read_rgb(image_a), read_rgb(image_b))], [threshold])
+        pair = read_rgb(image_a), read_rgb(image_b)
+        (answer,) = self.verify_many([pair], [threshold], [cannot_say])
         return replace(answer, seconds=time.perf_counter() - began)
 
     def explain(self, image_a: Image, image_b: Image, threshold: str = STORED) -> Explanation:
@@ -278,23 +290,29 @@ class Pipeline:
         self,
         pairs: Sequence[tuple[np.ndarray, np.ndarray]],
         thresholds: Sequence[str] | None = None,
+        cannot_say: Sequence[bool] | None = None,
     ) -> list[Verification]:
         """Compares pairs of images in one batch; other pairs change an answer by rounding alone.
 
         Args:
             pairs: RGB uint8 H×W×3 arrays of any sizes.
             thresholds: Name of each pair's threshold; `stored` for all unless given.
+            cannot_say: Whether to withhold each pair's decision if it is too uncertain; no decision
+                is withheld unless given.
 
         Returns:
             One answer per pair; `seconds` is the time of the whole call.
 
         Raises:
-            ConfigError: There is no threshold of this name.
+            ConfigError: As `verify`.
         """
         began = time.perf_counter()
         names = [STORED] * len(pairs) if thresholds is None else thresholds
-        for name in names:
+        withholds = [False] * len(pairs) if cannot_say is None else cannot_say
+        for name, withhold in zip(names, withholds, strict=True):
             self.verifier.named(name)  # before seconds of work
+            if withhold:
+                self.verifier.surplus(np.zeros(0), name)
         if not pairs:
             return []
         images = [image for pair in pairs for image in pair]
@@ -315,6 +333,10 @@ class Pipeline:
                 REASONS,
             )
             for row, name in enumerate(names)
+        ]
+        answers = [
+            _withhold(self.verifier, answer) if withhold else answer
+            for answer, withhold in zip(answers, withholds, strict=True)
         ]
         return _timed(answers, began)
 
@@ -489,6 +511,13 @@ def _answer(
         photos=tuple(photos),
         seconds=0.0,
     )
+
+
+def _withhold(verifier: Verifier, answer: Verification) -> Verification:
+    """Says 'cannot say' in place of an answer that is too uncertain."""
+    if verifier.surplus(np.array([answer.score]), answer.threshold_name)[0] >= 0:
+        return answer
+    return replace(answer, accepted=False, code=CANNOT_SAY, reason=REASON_OF_CANNOT_SAY)
 
 
 def _timed(answers: list[Verification], began: float) -> list[Verification]:

@@ -23,6 +23,10 @@ REASONS = {
     "no_face_in_either_photo": "refused: no face found in either photo",
 }
 
+# Neither: the decision is too uncertain, and was withheld as asked.
+CANNOT_SAY = "cannot_say"
+REASON_OF_CANNOT_SAY = "cannot say: neither decision is certain enough"
+
 OF_FORGERIES = (
     "photo_a_looks_generated",
     "photo_b_looks_generated",

@@ -18,7 +18,7 @@ from kryptonite.metrics.error_rates import RankedImages, RankedPairs, pair_metri
 
 Interval = tuple[float, float]
 Draws = dict[str, np.ndarray]
-# Maps how often each identity was drawn to metrics.
+# Maps weights, such as how often each identity was drawn, to metrics.
 Measure = Callable[[np.ndarray], dict[str, float]]
 
 
@@ -62,21 +62,49 @@ def pair_draws(scored: PairScores, resamples: int = 1000, seed: int = 0) -> Draw
         MetricError: As `RankedPairs`, or no draw contained every kind.
     """
     pairs = RankedPairs(scored.kind, scored.score, scored.threshold, scored.llr)
+
+    def measure(weight: np.ndarray) -> dict[str, float]:
+        return pairs.figures({name: weight[rows] for name, rows in pairs.ranked.rows.items()})
+
+    draws = weighted_draws(scored.identity_a, scored.identity_b, measure, resamples, seed)
+    return {"eer_challenge": draws["eer"], **draws}
+
+
+def weighted_draws(
+    identity_a: Sequence | np.ndarray,
+    identity_b: Sequence | np.ndarray,
+    measure: Measure,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Draws:
+    """Computes figures of pairs for each of `resamples` draws of identities; see `pair_draws`.
+
+    Args:
+        identity_a: N identities on the first image.
+        identity_b: N identities on the second image.
+        measure: Maps the weights of the N pairs to figures.
+        resamples: Number of draws.
+        seed: Seeds the draws.
+
+    Returns:
+        Maps each figure to `resamples` values, NaN where a draw did not give it.
+
+    Raises:
+        MetricError: No draw gave any.
+    """
     names, codes = np.unique(
-        np.concatenate([np.asarray(scored.identity_a), np.asarray(scored.identity_b)]).astype(str),
+        np.concatenate([np.asarray(identity_a), np.asarray(identity_b)]).astype(str),
         return_inverse=True,
     )
-    first, second = np.split(codes, [len(scored.identity_a)])
+    first, second = np.split(codes, [len(identity_a)])
     # A pair within one identity gets a dummy partner, which every draw holds once.
     second = np.where(first == second, len(names), second)
-    identities = {name: (first[rows], second[rows]) for name, rows in pairs.ranked.rows.items()}
 
-    def measure(times: np.ndarray) -> dict[str, float]:
+    def weighed(times: np.ndarray) -> dict[str, float]:
         times = np.append(times, 1.0)
-        return pairs.figures({name: times[a] * times[b] for name, (a, b) in identities.items()})
+        return measure(times[first] * times[second])
 
-    draws = _draws(measure, len(names), resamples, seed)
-    return {"eer_challenge": draws["eer"], **draws}
+    return _draws(weighed, len(names), resamples, seed)
 
 
 def intervals(draws: Draws, level: float = 0.95) -> dict[str, Interval]:

@@ -41,6 +41,8 @@ class ReportInputs:
         transfer: The run on other sources and kinds of forgery; empty where nobody measured it.
         references: What `report.references.reference_figures` computed; None where the run is not
             calibrated for several references, or too few people have enough photos.
+        selective: What `report.selective.selective_figures` computed; None where the run has no
+            rule for which decisions to withhold.
     """
 
     scored: ScoredPairs
@@ -52,6 +54,7 @@ class ReportInputs:
     ablation: Ablation | None = None
     transfer: Sequence[Row] = ()
     references: dict[str, Any] | None = None
+    selective: dict[str, Any] | None = None
 
 
 def write_report(target: Path, inputs: ReportInputs) -> None:
@@ -77,10 +80,11 @@ def write_report(target: Path, inputs: ReportInputs) -> None:
             ablation=robustness_section(inputs.ablation) if inputs.ablation else None,
             transfer=_transfer(inputs.transfer) if inputs.transfer else None,
             references=inputs.references,
+            selective=inputs.selective,
             worst=_worst(scored),
             failures=[thumbnail(path) for path in failed],
             unsure=not all(point["sure"] for point in points),
-            plots=_plots(scored, findings),
+            plots=_plots(inputs),
         )
     )
     write_text(target, html)
@@ -95,7 +99,8 @@ def thumbnail(path: str) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _plots(scored: ScoredPairs, findings: dict[str, Any]) -> dict[str, Any]:
+def _plots(inputs: ReportInputs) -> dict[str, Any]:
+    scored, findings, selective = inputs.scored, inputs.findings, inputs.selective
     curves, acquired = findings["curves"], scored.pairs["acquired"].to_numpy()
     return {
         "det_different": plots.det_plot(curves, "different", scored.chosen),
@@ -117,6 +122,8 @@ def _plots(scored: ScoredPairs, findings: dict[str, Any]) -> dict[str, Any]:
             fact: plots.group_plot(_named(groups), f"{fact} ({FACTS[fact][0]})")
             for fact, groups in findings["groups"].items()
         },
+        "risk_coverage": selective
+        and plots.risk_coverage_plot(selective["curve"], selective["rule"]),
     }
 
 

@@ -190,6 +190,34 @@ def group_plot(groups: list[dict], label: str) -> str:
     return figure_uri(figure)
 
 
+def risk_coverage_plot(curve: list[dict[str, float]], rule: dict) -> str:
+    """Draws the error of the most certain decisions against their share, with its 95% band.
+
+    Args:
+        curve: Points as `report.selective.selective_figures` returns them.
+        rule: Figures of the decisions that the stored rule gives, likewise; marked with a dot.
+    """
+    figure, axes = _axes()
+    coverage, error, low, high = (
+        100 * np.array([point[name] for point in curve])
+        for name in ("coverage", "error", "low", "high")
+    )
+    axes.fill_between(coverage, low, high, color=BLUE, alpha=0.15, linewidth=0)
+    axes.plot(coverage, error, color=BLUE, linewidth=1.8)
+    if "error" in rule:
+        place = 100 * rule["coverage"], 100 * rule["error"]
+        axes.plot(*place, "o", color=BLACK, markersize=6, label="the rule")
+    axes.axhline(
+        error[-1] / 2, color=GREY, linewidth=1, linestyle="--", label="half the error of all"
+    )
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0)
+    axes.set_xlabel("decisions given (% of the pairs)")
+    axes.set_ylabel("of them wrong (%)")
+    axes.legend(fontsize=7, frameon=False, loc="upper left")
+    return figure_uri(figure)
+
+
 def heat_map(table: np.ndarray, rows: list[str], columns: list[str], label: str) -> str:
     """Draws rates as a grid of colours with the percentages in the cells; NaN cells stay blank.
 

@@ -22,9 +22,11 @@ class FusionConfig:
             photos, in the data source where it is highest.
         cost: Largest fraction of mated pairs, 0..1, that `llr` may refuse at that threshold beyond
             those that recognition alone refuses at the same FMR, in any data source.
+        cannot_say: Fraction of the decisions on validation pairs, 0..1, that are too uncertain to
+            be given where uncertain answers are withheld (`kryptonite verify --cannot-say`).
 
     Raises:
-        ConfigError: `fmr` or `cost` lies outside 0..1.
+        ConfigError: `fmr`, `cost` or `cannot_say` lies outside 0..1.
     """
 
     name: str = "llr"
@@ -32,9 +34,10 @@ class FusionConfig:
     resamples: int = 500
     fmr: float = 0.001
     cost: float = 0.02
+    cannot_say: float = 0.2
 
     def __post_init__(self):
-        for name in ("fmr", "cost"):
+        for name in ("fmr", "cost", "cannot_say"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"fusion.{name}: from 0 to 1, not {getattr(self, name)}")
 

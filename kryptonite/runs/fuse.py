@@ -1,7 +1,7 @@
 """The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from kryptonite.core.files import fingerprint, sha256_file, write_json, write_te
 from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.data.references import ReferenceTrials, draw_trials
 from kryptonite.detection.faces import CENTRE_CROP
+from kryptonite.fusion.abstention import fit_abstention
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, REVISION, fit_fuser
 from kryptonite.fusion.guard import (
@@ -111,6 +112,14 @@ def fit_fusions(
     scores = {
         name: cross_fit_as(verifier.fuser, evidence, kind, *groups, config.fusion.folds).score(
             evidence
+        )
+        for name, verifier in verifiers.items()
+    }
+    share = config.fusion.cannot_say
+    verifiers = {
+        name: replace(
+            verifier,
+            abstention=fit_abstention(kind, scores[name], verifier.thresholds, share),
         )
         for name, verifier in verifiers.items()
     }

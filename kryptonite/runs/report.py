@@ -11,6 +11,7 @@ from kryptonite.report.ablation import read_ablation
 from kryptonite.report.analysis import compute_findings
 from kryptonite.report.html import ReportInputs, write_report
 from kryptonite.report.references import reference_figures
+from kryptonite.report.selective import selective_figures
 from kryptonite.report.transfer import COLUMNS, Row, parse_transfer
 from kryptonite.runs.assess import assess
 from kryptonite.runs.checks import check_kinds
@@ -18,6 +19,7 @@ from kryptonite.runs.load import load
 from kryptonite.runs.provenance import provenance, shortcut_warnings, split_warnings
 from kryptonite.runs.references import score_references
 from kryptonite.runs.run_dir import RunDir
+from kryptonite.runs.selective import decide_selectively
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,30 @@ def write_run_report(
     findings = compute_findings(scored, protocol.resamples)
     trials = score_references(pipeline, run, assessment)
     references = reference_figures(trials, protocol.resamples) if trials else None
+    decisions = decide_selectively(pipeline, run, assessment)
+    selective = selective_figures(decisions, protocol.resamples) if decisions else None
     origin = provenance(run, protocol.pairs_file, protocol.data_root, protocol.resamples)
     warnings = [*assessment.warnings, *split_warnings(run), *shortcut_warnings(run)]
     known = set(run.read_images()["species"])
     withheld = sorted(set(scored.pairs["species"]) - known - {""}) if known - {""} else []
     ablation = read_ablation(run.ablation)
     inputs = ReportInputs(
-        scored, findings, origin, warnings, unreadable, withheld, ablation, cells, references
+        scored,
+        findings,
+        origin,
+        warnings,
+        unreadable,
+        withheld,
+        ablation,
+        cells,
+        references,
+        selective,
     )
     write_report(out, inputs)
     whole = {
         **findings,
         "references": references,
+        "cannot_say": selective,
         "withheld": withheld,
         "transfer": [{**asdict(cell), "verdict": cell.verdict} for cell in cells],
         "warnings": warnings,

@@ -115,8 +115,34 @@ def test_verify_compares_a_photo_with_references(system, photos, pipeline, capsy
     assert [line.split(":")[0] for line in lines[2:5]] == [photos[0], *photos[::-1]]
 
 
-@pytest.mark.parametrize("given", [["a"], ["a", "b", "--reference", "c"]])
-def test_verify_wants_either_a_second_image_or_references(given, system):
+def test_verify_withholds_an_uncertain_decision_when_cannot_say(run, system, photos, capsys):
+    stored = json.loads((run / "fusion.json").read_text())
+    stored["fusers"]["llr"]["cannot_say"]["least"]["stored"] = 1e6
+    (run / "fusion.json").write_text(json.dumps(stored))
+    assert main(["verify", *photos, *system, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["code"] != "cannot_say"
+    for pair in (photos, [photos[0], "--reference", photos[1]]):
+        assert main(["verify", *pair, *system, "--cannot-say"]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("cannot say: neither decision is certain enough\nscore ")
+    assert main(["verify", *photos, *system, "--cannot-say", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["accepted"], answer["code"]) == (False, "cannot_say")
+    del stored["fusers"]["llr"]["cannot_say"]
+    (run / "fusion.json").write_text(json.dumps(stored))
+    assert main(["verify", *photos, *system, "--cannot-say"]) == 2
+    assert "trained by an older version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["a"],
+        ["a", "b", "--reference", "c"],
+        ["a", "--reference", "b", "--reference", "c", "--cannot-say"],
+    ],
+)
+def test_verify_refuses_photos_that_its_options_do_not_take(given, system):
     with pytest.raises(SystemExit) as end:
         main(["verify", *given, *system])
     assert end.value.code == 2

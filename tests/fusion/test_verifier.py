@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kryptonite.core.errors import ConfigError, DataError
+from kryptonite.fusion.abstention import fit_abstention
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import FUSERS, fit_fuser
 from kryptonite.fusion.verifier import Verifier, load_verifiers, save_verifiers
@@ -37,11 +39,23 @@ def test_load_verifiers_offers_the_named_thresholds(tmp_path):
         verifier.named("fmr=0.2")
 
 
+def test_load_verifiers_keeps_which_decisions_are_withheld(tmp_path):
+    pairs = draw(100)
+    alone = fit_fuser("none", pairs.evidence, pairs.kind)
+    verifier = Verifier(alone, 0.5, {"fmr=0.1": 0.4})
+    rule = fit_abstention(pairs.kind, alone.score(pairs.evidence), verifier.thresholds, 0.2)
+    verifier = replace(verifier, abstention=rule)
+    save_verifiers(tmp_path / "fusion.json", "none", {"none": verifier})
+    _, loaded = load_verifiers(tmp_path / "fusion.json")
+    assert loaded["none"] == verifier and set(rule.least) == {"stored", "fmr=0.1"}
+
+
 def test_load_verifiers_offers_the_stored_threshold_alone_when_file_is_older(tmp_path):
     fusers = {"none": {"parameters": {}, "threshold": 0.5}}
     (tmp_path / "fusion.json").write_text(json.dumps({"chosen": "none", "fusers": fusers}))
     _, loaded = load_verifiers(tmp_path / "fusion.json")
     assert loaded["none"].thresholds == {"stored": 0.5}
+    assert loaded["none"].abstention is None
 
 
 @pytest.mark.parametrize(
@@ -56,6 +70,12 @@ def test_load_verifiers_offers_the_stored_threshold_alone_when_file_is_older(tmp
             {
                 "chosen": "none",
                 "fusers": {"none": {"parameters": {}, "threshold": 0, "at_fmr": [0.1]}},
+            }
+        ),
+        json.dumps(
+            {
+                "chosen": "none",
+                "fusers": {"none": {"parameters": {}, "threshold": 0, "cannot_say": 0.2}},
             }
         ),
     ],

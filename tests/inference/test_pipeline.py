@@ -92,6 +92,57 @@ def test_verify_decides_at_the_threshold_of_the_name(pipeline, photos):
         pipeline.verify(*photos[:2], threshold="fmr=1")
 
 
+def withholding(pipeline, least):
+    """The pipeline with a rule that asks a certainty of every decision."""
+    rule = replace(pipeline.verifier.abstention, least={"stored": least})
+    verifier = replace(pipeline.verifier, abstention=rule)
+    return replace(pipeline, verifiers={pipeline.chosen: verifier})
+
+
+def test_verify_withholds_an_uncertain_decision_when_asked(pipeline, photos):
+    expected = pipeline.verify(*photos[:2])
+    rule = pipeline.verifier.abstention
+    certainty = rule.certainty(np.array([expected.score]), expected.threshold)[0]
+    sure, unsure = (withholding(pipeline, certainty + step) for step in (-0.1, 0.1))
+    for system in (sure, unsure):  # off unless asked for
+        assert replace(system.verify(*photos[:2]), seconds=0) == replace(expected, seconds=0)
+    given = sure.verify(*photos[:2], cannot_say=True)
+    assert replace(given, seconds=0) == replace(expected, seconds=0)
+    withheld = unsure.verify(*photos[:2], cannot_say=True)
+    assert (withheld.accepted, withheld.code) == (False, "cannot_say")
+    assert withheld.reason == "cannot say: neither decision is certain enough"
+    same = replace(withheld, **{n: getattr(expected, n) for n in ("accepted", "code", "reason")})
+    assert replace(same, seconds=0) == replace(expected, seconds=0)
+
+
+def test_verify_many_withholds_those_asked_and_never_a_pair_without_a_face(pipeline, faces):
+    unsure = withholding(pipeline, 1e6)
+    black = np.zeros((150, 90, 3), np.uint8)
+    pairs = [(faces[0], faces[1]), (faces[0], faces[1]), (faces[2], black)]
+    answers = unsure.verify_many(pairs, cannot_say=[True, False, True])
+    codes = [answer.code for answer in answers]
+    assert codes[0] == "cannot_say" != codes[1] and codes[2] == "no_face_in_photo_b"
+    verifier = replace(unsure.verifier, at_fmr={"fmr=0.1": 0.0})
+    named = replace(unsure, verifiers={unsure.chosen: verifier})
+    with pytest.raises(ConfigError, match="trained by an older version"):
+        named.verify_many(pairs[:1], ["fmr=0.1"], [True])
+
+
+def test_verify_raises_when_run_has_no_rule_for_cannot_say(pipeline, photos):
+    older = replace(pipeline.verifier, abstention=None)
+    pipeline = replace(pipeline, verifiers={pipeline.chosen: older})
+    assert pipeline.verify(*photos[:2]).score
+    with pytest.raises(ConfigError, match="trained by an older version"):
+        pipeline.verify(*photos[:2], cannot_say=True)
+
+
+def test_score_pairs_never_withholds(pipeline, photos):
+    pairs = listed(*zip(photos[:4], photos[4:], strict=True))
+    expected, _ = pipeline.score_pairs(pairs)
+    scored, _ = withholding(pipeline, 1e6).score_pairs(pairs)
+    assert np.array_equal(scored["score"], expected["score"])
+
+
 def test_verify_many_answers_each_pair_as_alone(pipeline, faces):
     black = np.zeros((150, 90, 3), np.uint8)
     pairs = [(faces[0], faces[1]), (faces[2], black), (faces[0][:, 20:], faces[3])]

@@ -12,6 +12,7 @@ from kryptonite.report import plots
 from kryptonite.report.analysis import compute_findings
 from kryptonite.report.html import ReportInputs, write_report
 from kryptonite.report.page import environment
+from kryptonite.report.selective import SelectiveDecisions, selective_figures
 from kryptonite.report.transfer import parse_transfer
 from tests.report.population import refuse, scored_pairs
 from tests.report.transfer_rows import empty_texts, row_texts
@@ -37,7 +38,7 @@ PROVENANCE = {
 
 @pytest.fixture
 def page(tmp_path, faces, save):
-    def write(refused=None, transfer=(), references=None, **changes):
+    def write(refused=None, transfer=(), references=None, selective=None, **changes):
         scored = scored_pairs(path=str(save(tmp_path / "face.jpg", faces[0])))
         if refused is not None:
             scored = refuse(scored, refused)
@@ -51,6 +52,7 @@ def page(tmp_path, faces, save):
             ["swap"],
             transfer=parse_transfer(pd.DataFrame(transfer), "t.csv") if transfer else (),
             references=references,
+            selective=selective,
         )
         write_report(tmp_path / "report.html", inputs)
         return (tmp_path / "report.html").read_text(encoding="utf-8"), findings
@@ -189,6 +191,7 @@ def test_environment_finds_every_template():
         "report.html",
         "robustness.html",
         "scores.html",
+        "selective.html",
         "terms.html",
         "transfer.html",
     ]
@@ -208,3 +211,31 @@ def test_write_report_shows_several_references_when_they_were_measured(page):
     for text in ("5, one of them forged", "-4.4", "[-6.3, -3.0]", "20.4%", "33 synthetic trials"):
         assert text in html, text
     assert 'id="references"' not in page()[0]
+
+
+def test_write_report_shows_what_withholding_brings_when_the_run_has_a_rule(page):
+    scored = scored_pairs()
+    score = scored.scores["llr"]
+    identities = scored.pairs["label_a"], scored.pairs["label_b"]
+    surplus = np.abs(score - 1.0) - 0.5
+    decisions = SelectiveDecisions(scored.kind, *identities, score >= 1.0, surplus, 0.2)
+    shown = selective_figures(decisions, 20)
+    html, _ = page(selective=shown)
+    assert 'id="cannot-say"' in html and "withhold 20.0% of the decisions" in html
+    for row in [shown["rule"], *shown["rows"]]:
+        assert f"{row['half_total_error']:.1%}" in html
+        assert f"{row['withheld_synthetic']:.1%}" in html
+    assert "Risk-coverage curve" in html
+    assert 'id="cannot-say"' not in page()[0]
+
+
+def test_write_report_omits_rates_when_the_rule_withholds_a_whole_kind(page):
+    scored = scored_pairs()
+    identities = scored.pairs["label_a"], scored.pairs["label_b"]
+    surplus = np.where(scored.kind == "synthetic", -1.0, 1.0)
+    decisions = SelectiveDecisions(
+        scored.kind, *identities, scored.scores["llr"] >= 1.0, surplus, 0.2
+    )
+    html, _ = page(selective=selective_figures(decisions, 20))
+    section = html[html.index('id="cannot-say"') :]
+    assert "<td>–</td>" in section[: section.index("</tr>\n<tr>\n", 400)]
