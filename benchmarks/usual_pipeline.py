@@ -16,7 +16,7 @@ from facenet_pytorch import MTCNN
 from benchmarks.stages import Stages
 from kryptonite.core.crops import Crops
 from kryptonite.core.images import decode_rgb, read_bytes
-from kryptonite.detection.aligner import centre, choose_face, leaves
+from kryptonite.detection.aligner import centre, choose_face, leaves, settled
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.inference.evidence import pair_evidence
@@ -32,9 +32,9 @@ class UsualPipeline:
         pipeline: Provides networks, differential detector and fusion, but not its aligner and not
             its cache.
         passes: Searches for the face in the aligner's passes: with its two smallest sizes, then in
-            the padded photo where the box leaves the photo. It still does so one photo at a time
-            with facenet-pytorch. This is for comparing errors: both pipelines then see the same
-            crops of photos that are not shrunk for the search.
+            the padded photo where the box leaves the photo; and rounds landmarks as it does. It
+            still does so one photo at a time with facenet-pytorch. This is for comparing errors:
+            both pipelines then see the same crops of photos that are not shrunk for the search.
 
     Attributes:
         stages: Seconds by stage over all calls.
@@ -100,7 +100,8 @@ class UsualPipeline:
                 )
                 whole = self._face(padded, smallest, shift)
                 found = whole or found
-        return found[1] if found else centre(photo)[1]
+        points = found[1] if found else centre(photo)[1]
+        return settled(points) if self._passes else points
 
     def _face(
         self, photo: np.ndarray, min_face: int, shift: int = 0

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from kryptonite.core.device import cpu_threads
 from kryptonite.core.errors import WeightsError
 from kryptonite.core.pinned import PINNED
 from kryptonite.detection.boxes import CELL, suppress_contained
@@ -21,9 +20,10 @@ if TYPE_CHECKING:  # imported where an export is opened
 
 NETWORKS = ("pnet", "rnet", "onet")
 INPUT_NAME = "images"  # float32 N×h×w×3, RGB, 0..255
+SIDES = (12, 24, 48)  # of the networks' inputs in pixels; the first takes larger ones, too
 THRESHOLDS = (0.6, 0.7, 0.7)  # probability of a face that each network asks for
 FACTOR = 0.709  # from one level of the pyramid to the next
-_BATCH = 64  # candidates per forward pass
+_BATCH = 16  # candidates cut and passed at a time: more do not fit the processor's cache
 _SLACK = 1e-6  # boxes that overlap by exactly the threshold both stay, as in torchvision
 
 
@@ -33,7 +33,7 @@ def has_cascade(folder: Path) -> bool:
 
 
 class OnnxCascade:
-    """Finds all faces in images of one size, on the CPU.
+    """Finds all faces in images of one size, on one core; several threads may call it at a time.
 
     Args:
         folder: Holds the exported networks.
@@ -52,15 +52,14 @@ class OnnxCascade:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Detects the faces in each image; as `detection.cascade.Cascade`."""
         sums = _SumTables(images)
-        boxes, rows, crops = sums.crops(*self._proposals(sums, min_face, skip), 24)
+        boxes, rows = self._proposals(sums, min_face, skip)
         points = np.zeros((0, 5, 2), np.float32)
         if len(boxes):
-            boxes, rows, _, regression = self._passed(1, boxes, rows, crops)
+            boxes, rows, _, regression = self._passed(1, sums, boxes, rows)
             kept = _suppress_overlapping(boxes, rows, 0.7)
             boxes, rows = _squared(_moved(boxes[kept], regression[kept])), rows[kept]
-            boxes, rows, crops = sums.crops(boxes, rows, 48)
         if len(boxes):
-            boxes, rows, log_odds, regression, points = self._passed(2, boxes, rows, crops)
+            boxes, rows, log_odds, regression, points = self._passed(2, sums, boxes, rows)
             sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
             points = points.reshape(-1, 2, 5).transpose(0, 2, 1) * sides + boxes[:, None, :2] - 1
             boxes = _moved(boxes, regression)
@@ -89,19 +88,20 @@ class OnnxCascade:
         return _squared(np.hstack([boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]])), rows
 
     def _passed(
-        self, stage: int, boxes: np.ndarray, rows: np.ndarray, crops: np.ndarray
+        self, stage: int, sums: "_SumTables", boxes: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """Runs a network on the boxes' crops and keeps those above its threshold.
+        """Runs a network on boxes cut from the images and keeps those above its threshold.
 
         Returns:
             Boxes with the network's probability of a face, the image of each, the log-odds of a
             face, and the network's other outputs.
         """
-        parts = [
-            self._sessions[stage].run(None, {INPUT_NAME: crops[start : start + _BATCH]})
-            for start in range(0, len(crops), _BATCH)
-        ]
-        *outputs, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        parts = []
+        for start in range(0, len(boxes), _BATCH):
+            batch = slice(start, start + _BATCH)
+            *whole, crops = sums.crops(boxes[batch], rows[batch], SIDES[stage])
+            parts.append([*whole, *self._sessions[stage].run(None, {INPUT_NAME: crops})])
+        boxes, rows, *outputs, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
         log_odds = logits[:, 1] - logits[:, 0]
         with np.errstate(over="ignore"):
             score = 1 / (1 + np.exp(-log_odds))
@@ -178,7 +178,7 @@ def _open(file: Path) -> "onnxruntime.InferenceSession":
 
     again = "`kryptonite export` writes it again"
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cpu_threads()
+    options.intra_op_num_threads = 1  # more gain little, and each core gets photos of its own
     try:
         session = onnxruntime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"]

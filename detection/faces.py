@@ -1,5 +1,6 @@
 """The aligner's result."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,20 @@ class AlignedFaces:
     boxes: np.ndarray
     confidence: np.ndarray
     status: list[str]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[AlignedFaces]") -> "AlignedFaces":
+        """Concatenates faces, part after part; at least one part."""
+        return cls(
+            crops={
+                template: np.concatenate([part.crops[template] for part in parts])
+                for template in parts[0].crops
+            },
+            landmarks=np.concatenate([part.landmarks for part in parts]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            confidence=np.concatenate([part.confidence for part in parts]),
+            status=[status for part in parts for status in part.status],
+        )
 
     def crops_for(self, template: CropTemplate) -> Crops:
         """The crops of one template."""

@@ -1,5 +1,7 @@
 """Cut an aligned crop by the similarity transform of five landmarks, in one resampling."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -19,6 +21,8 @@ ARCFACE_112 = np.array(
 )
 
 _LONGEST = 2**15 - 1  # some versions of OpenCV sample from no larger image
+# From a halved photo's pixels to the photo's; pixel centres lie at half-integers.
+_FROM_HALF = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
 
 
 def template_points(template: CropTemplate) -> np.ndarray:
@@ -39,23 +43,28 @@ def estimate_similarity(landmarks: np.ndarray, target: np.ndarray) -> np.ndarray
     Returns:
         float64, 2×3, for homogeneous column vectors.
     """
-    source, target = np.asarray(landmarks, np.float64), np.asarray(target, np.float64)
-    source_mean, target_mean = source.mean(0), target.mean(0)
-    source_centred, target_centred = source - source_mean, target - target_mean
-    u, singular, vt = np.linalg.svd(target_centred.T @ source_centred / len(source))
-    sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])
-    rotation = u @ np.diag(sign) @ vt
-    variance = source_centred.var(0).sum()
-    scale = (singular * sign).sum() / variance if variance > 0 else 1.0
-    return np.hstack([scale * rotation, (target_mean - scale * rotation @ source_mean)[:, None]])
+    # As complex numbers, a rotation with scaling is a factor: a regression with one coefficient.
+    source, target = (
+        np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
+        for points in (landmarks, target)
+    )
+    source_mean, target_mean = source.mean(), target.mean()
+    centred = source - source_mean
+    spread = np.vdot(centred, centred).real
+    factor = np.vdot(centred, target - target_mean) / spread if spread > 0 else 1.0 + 0j
+    shift = target_mean - factor * source_mean
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Samples a crop from a photo.
 
-    A photo more than twice as fine as the crop is first shrunk by area averaging, since bilinear
-    sampling alone would alias. The photo is continued by its mirror image: black wedges would
-    reveal to a detector how tightly the photo was cropped.
+    Where the photo is more than twice as fine as the crop, bilinear sampling alone would alias. It
+    is then halved until it is at most four times as fine, and a crop as fine as it is sampled and
+    averaged. The photo is continued by its mirror image: black wedges would reveal to a detector
+    how tightly the photo was cropped.
 
     Args:
         image: uint8, H×W×3.
@@ -67,19 +76,22 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """
     matrix = np.asarray(matrix, np.float64)
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if 0 < scale < 0.5:
-        height, width = image.shape[:2]
-        shrunk = max(1, round(width * 2 * scale)), max(1, round(height * 2 * scale))
-        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
-        fx, fy = shrunk[0] / width, shrunk[1] / height
-        # Pixel centres lie at half-integers of the resized grid: x' = (x + ½)·f − ½, inverted here.
-        back = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
-        matrix = matrix @ back
+    while 0 < scale < 0.25 and min(image.shape[:2]) > 1:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        image = cv2.resize(
+            image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA
+        )
+        matrix, scale = matrix @ _FROM_HALF, 2 * scale
+    finer = math.ceil(1 / scale) if 0.25 <= scale < 0.5 else 1
+    # Pixel centres lie at half-integers of the finer grid: x' = (x + ½)·finer − ½.
+    matrix = matrix * finer + np.array([[0, 0, 1], [0, 0, 1]]) * (finer - 1) / 2
+    side = size * finer
     if max(image.shape[:2]) >= _LONGEST:
-        image, matrix = _window(image, matrix, size)
-    return cv2.warpAffine(
-        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        image, matrix = _window(image, matrix, side)
+    crop = cv2.warpAffine(
+        image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if finer > 1 else crop
 
 
 def _window(image: np.ndarray, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -250,8 +251,9 @@ class Pipeline:
                 to know what is too uncertain.
         """
         began = time.perf_counter()
-        pair = read_rgb(image_a), read_rgb(image_b)
-        (answer,) = self.verify_many([pair], [threshold], [cannot_say])
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(read_rgb, (image_a, image_b))
+        (answer,) = self.verify_many([(first, second)], [threshold], [cannot_say])
         return replace(answer, seconds=time.perf_counter() - began)
 
     def explain(self, image_a: Image, image_b: Image, threshold: str = STORED) -> Explanation:

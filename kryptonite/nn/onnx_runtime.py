@@ -35,6 +35,8 @@ class Export:
             raise WeightsError(f"{file}: no such export; `kryptonite export` writes it")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cpu_threads()
+        # Idle threads would keep cores busy on which photos are decoded and faces are found.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]

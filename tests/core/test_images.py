@@ -412,6 +412,17 @@ def test_decode_rgb_refuses_jpeg_of_endless_scans(photo, ended):
     assert 2 < scans < 20 and jpeg.count_scans(b"GIF8", 50) == 0
 
 
+def test_decode_rgb_takes_jpeg_whose_markers_follow_fill_bytes(photo):
+    """Any number of FF bytes may come before a marker (ITU-T T.81, B.1.1.2)."""
+    content = encode(Image.fromarray(photo[0]), "JPEG", progressive=True)
+    filled = content[:-2].replace(b"\xff\xda", b"\xff\xff\xff\xff\xda") + b"\xff\xff\xff\xd9"
+    assert len(filled) > len(content) + 9
+    assert jpeg.count_scans(filled, 50) == jpeg.count_scans(content, 50)
+    assert np.array_equal(decode_rgb(filled, "x"), decode_rgb(content, "x"))
+    (mended,) = jpeg.without_metadata(filled)
+    assert np.array_equal(decode_rgb(mended, "x"), decode_rgb(content, "x"))
+
+
 def test_count_pixels_reads_the_header(photo):
     assert count_pixels(encode(Image.fromarray(photo[1]), "JPEG")[:700]) == 5400
 

@@ -9,7 +9,7 @@ import pytest
 
 import kryptonite.detection.aligner as aligner_module
 from kryptonite.core.crops import CropTemplate
-from kryptonite.detection.aligner import Aligner, AlignerConfig, choose_face
+from kryptonite.detection.aligner import Aligner, AlignerConfig, choose_face, settled
 from kryptonite.detection.faces import CENTRE_CROP, FOUND, FOUND_PADDED, FOUND_SMALL
 from kryptonite.detection.warp import template_points
 
@@ -54,6 +54,24 @@ def test_aligner_gives_same_face_in_any_batch(aligner, faces):
     together, alone = aligner([*faces, scene(faces[0])]), aligner([faces[5]])
     assert together.status[5] == alone.status[0]
     assert together.landmarks[5] == pytest.approx(alone.landmarks[0], abs=0.05)
+
+
+def test_aligner_cuts_same_crops_in_any_batch_though_landmarks_differ_by_rounding(aligner, faces):
+    alone = [aligner([face]) for face in faces]
+    together = aligner(faces)
+    same = [
+        np.array_equal(together.crops[RECOGNITION][row], each.crops[RECOGNITION][0])
+        for row, each in enumerate(alone)
+    ]
+    assert np.mean(same) > 0.8  # a landmark may lie where rounding up and down meet
+    assert np.array_equal(settled(together.landmarks), together.landmarks)
+
+
+def test_settled_rounds_to_parts_of_a_pixel_and_leaves_none_further_than_half_of_one():
+    points = np.random.default_rng(0).uniform(-50, 9000, (40, 5, 2)).astype(np.float32)
+    rounded = settled(points)
+    assert rounded.dtype == np.float32 and np.abs(rounded - points).max() <= 1 / 64
+    assert np.array_equal(rounded * 32, np.rint(rounded * 32))
 
 
 def test_aligner_gives_empty_result_when_batch_is_empty(aligner):

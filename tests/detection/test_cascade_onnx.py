@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import kryptonite.detection.aligner as aligner_module
+from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import WeightsError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cascade import Cascade
@@ -44,9 +46,16 @@ def test_onnx_cascade_refuses_damaged_and_foreign_exports(exports, tmp_path):
         OnnxCascade(tmp_path)
 
 
-def test_aligner_searches_by_exports_when_it_is_given_them(exports, faces):
-    pictures = list(photos(faces))
-    config = AlignerConfig(device="cpu")
-    expected, found = Aligner(config, [])(pictures), Aligner(config, [], exports)(pictures)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_aligner_searches_by_exports_when_it_is_given_them(exports, faces, monkeypatch, threads):
+    monkeypatch.setattr(aligner_module, "cpu_threads", lambda: threads)
+    pictures = [*photos(faces), np.zeros((50, 60, 3), np.uint8)]
+    config, template = AlignerConfig(device="cpu"), CropTemplate(96)
+    expected = Aligner(config, [template])(pictures)
+    found = Aligner(config, [template], exports)(pictures)
     assert found.status == expected.status
-    assert found.landmarks == pytest.approx(expected.landmarks, abs=1e-2)
+    # One step of the landmarks' grid.
+    assert found.landmarks == pytest.approx(expected.landmarks, abs=1 / 32)
+    assert found.boxes == pytest.approx(expected.boxes, abs=1e-2)
+    crops = (faces.crops[template].astype(int) for faces in (found, expected))
+    assert np.abs(np.subtract(*crops)).max() < 30

@@ -95,7 +95,7 @@ def test_aligner_settings_and_cache_keys_change_only_when_common_is_on(tmp_path,
 
     plain = aligner()
     assert plain.settings == {
-        "revision": 1,
+        "revision": 2,
         "min_face": [40, 20],
         "pad": 0.5,
         "search_side": 640,

@@ -60,21 +60,20 @@ def test_warp_equals_opencv_when_photo_is_not_shrunk():
     )
 
 
-def test_warp_averages_when_photo_is_much_finer():
-    # At a sixteenth of its size a one-pixel chessboard is grey; bilinear sampling alone would pick
-    # single squares.
-    board = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
-    crop = warp(board, np.array([[1 / 16, 0, 0], [0, 1 / 16, 0]]), 30)
+@pytest.mark.parametrize("scale", [1 / 16, 0.2, 0.25, 0.3, 0.4, 0.45])
+def test_warp_averages_when_photo_is_much_finer(scale):
+    # Shrunk, a one-pixel chessboard is grey; bilinear sampling alone would pick single squares.
+    board = (np.indices((513, 511)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    crop = warp(board, np.array([[scale, 0, 0], [0, scale, 0]]), 30)
     assert crop.min() > 100 and crop.max() < 155
 
 
-def test_warp_keeps_position_when_it_shrinks_first():
-    ramp = np.tile(np.arange(800, dtype=np.float32)[None, :, None] / 800 * 255, (800, 1, 3)).astype(
-        np.uint8
-    )
-    crop = warp(ramp, np.array([[0.125, 0, 0], [0, 0.125, 0]]), 90)
-    expected = (np.arange(90) * 8) / 800 * 255
-    assert np.abs(crop[40, 5:85, 0] - expected[5:85]).max() < 2.5
+@pytest.mark.parametrize("step", [2.1, 3, 5.3, 8, 20])
+def test_warp_keeps_position_when_it_shrinks_first(step):
+    ramp = np.tile(np.arange(2000)[None, :, None] / 8, (400, 1, 3)).astype(np.uint8)
+    crop = warp(ramp, np.array([[1 / step, 0, 0], [0, 1 / step, 0]]), 90)
+    expected = np.arange(5, 85) * step / 8 - 0.44  # of rounding down
+    assert np.abs(crop[10, 5:85, 0] - expected).max() < 1
 
 
 @given(st.integers(0, 2**32 - 1))
