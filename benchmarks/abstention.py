@@ -114,10 +114,9 @@ def measure(
     scored = assessment.scored
     pairs, images = scored.pairs, scored.images.set_index("key")
     found = pairs["acquired"].to_numpy()
-    kind, accepted = decisions.kind[found], decisions.accepted[found]
-    wrong = accepted != (kind == "same")
+    wrong = decisions.accepted != (decisions.kind == "same")
     beyond = (scored.scores[scored.chosen] - scored.thresholds[scored.chosen])[found]
-    own = np.stack([np.maximum(beyond, 0), np.maximum(-beyond, 0), accepted], 1)
+    own = np.stack([np.maximum(beyond, 0), np.maximum(-beyond, 0), decisions.accepted], 1)
     first, second = (images.loc[pairs[f"key_{side}"], list(FACTS)].to_numpy() for side in "ab")
     added = {
         "branches": pairs[list(EVIDENCE)].to_numpy(),
@@ -132,14 +131,14 @@ def measure(
         "score and all of them": np.concatenate([own, *added.values()], 1),
         **{f"{name} alone": each for name, each in added.items()},
     }
-    identities = [pairs[f"label_{side}"].to_numpy()[found] for side in "ab"]
+    identities = decisions.identity_a, decisions.identity_b
     rows = Evidence(np.arange(len(wrong)), *np.zeros((2, len(wrong))))
     certainties = {
-        "the system's": decisions.surplus[found],
+        "the system's": decisions.surplus,
         "distance to the threshold": np.abs(beyond),
         **{
             f"regression: {name}": cross_fit_by(
-                partial(fit_right, features, wrong), rows, kind, *identities, FOLDS
+                partial(fit_right, features, wrong), rows, decisions.kind, *identities, FOLDS
             ).score(rows)
             for name, features in sets.items()
         },
@@ -154,7 +153,7 @@ def measure(
         less, more = intervals({"aurc": draws["aurc"] - start["aurc"]})["aurc"]
         errors = [f"{figures[error_name(share)]:.1%} of {share:.0%}" for share in SHARES]
         print(
-            f"{name:34} AURC {figures['aurc']:.2%} [{low:.2%}, {high:.2%}], change "
+            f"{name:37} AURC {figures['aurc']:.2%} [{low:.2%}, {high:.2%}], change "
             f"[{less:+.2%}, {more:+.2%}]; wrong are {', '.join(errors)}",
             flush=True,
         )

@@ -21,8 +21,9 @@ def decide_selectively(
 ) -> SelectiveDecisions | None:
     """Decides on assessed pairs at the stored threshold of the run's fusion.
 
-    Where the run has seen the images, the rule of which decisions to withhold is refitted together
-    with the fusion, as in `assess`.
+    Pairs without a face in both images, which are always refused, are left out. Where the run has
+    seen the images, the rule of which decisions to withhold is refitted together with the fusion,
+    as in `assess`.
 
     Args:
         pipeline: The run, loaded.
@@ -44,10 +45,9 @@ def decide_selectively(
         surplus = cross_fit_by(fit, evidence, scored.kind, *identities, folds).score(evidence)
     else:
         surplus = verifier.surplus(score, STORED)
-    accepted = score >= verifier.threshold
-    return SelectiveDecisions(
-        scored.kind, *identities, accepted, surplus, verifier.abstention.share
-    )
+    found = scored.pairs["acquired"].to_numpy()
+    decisions = scored.kind, *identities, score >= verifier.threshold, surplus
+    return SelectiveDecisions(*(each[found] for each in decisions), verifier.abstention.share)
 
 
 @dataclass(frozen=True)
