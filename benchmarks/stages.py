@@ -22,10 +22,15 @@ class Watched(NamedTuple):
 
 
 class Stages:
-    """Seconds per stage, each without the stages that run inside it."""
+    """Seconds per stage, each without the stages that run inside it.
 
-    def __init__(self):
+    Args:
+        settle: Called before each look at the clock; waits for what a GPU still computes.
+    """
+
+    def __init__(self, settle: Callable[[], None] = lambda: None):
         self.seconds: dict[str, float] = {}
+        self._settle = settle
         self._inner = [0.0]
 
     def add(self, stage: str, seconds: float) -> None:
@@ -37,10 +42,12 @@ class Stages:
 
         def run(*args, **kwargs):
             self._inner.append(0.0)
+            self._settle()
             began = perf_counter()
             try:
                 return call(*args, **kwargs)
             finally:
+                self._settle()
                 taken = perf_counter() - began
                 self.add(stage, taken - self._inner.pop())
                 self._inner[-1] += taken
@@ -56,6 +63,11 @@ class Stages:
                     patch.object(owner, name, self.timed(stage, getattr(owner, name)))
                 )
             yield
+
+    def brake(self) -> str:
+        """Names the stage that takes most of the time, and its share."""
+        stage = max(self.seconds, key=lambda name: self.seconds[name])
+        return f"{stage} ({self.seconds[stage] / sum(self.seconds.values()):.0%})"
 
     def __str__(self) -> str:
         return ", ".join(f"{stage} {taken:.2f}" for stage, taken in self.seconds.items())

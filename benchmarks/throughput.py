@@ -20,6 +20,8 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from unittest.mock import patch
@@ -125,7 +127,7 @@ def watched(pipeline: Pipeline) -> list[Watched]:
         Watched(extractor.detector, "log_odds", "detect synthetic"),
         Watched(DifferentialDetector, "score", "fuse"),
         Watched(type(pipeline.verifier.fuser), "score", "fuse"),
-        Watched(extractor.cache, "_write", "write"),
+        Watched(extractor.cache, "_write_group", "write"),
         Watched(Pipeline, "score_pairs", "hash, read, rest"),
     ]
 
@@ -143,6 +145,16 @@ class _Inline:
         return None
 
     map = staticmethod(map)
+
+
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Decodes, aligns and writes in this thread; in others, it would count while stages run."""
+    with (
+        patch.object(cache_module, "ThreadPoolExecutor", _Inline),
+        patch.object(aligner_module, "ThreadPoolExecutor", _Inline),
+    ):
+        yield
 
 
 def measure(
@@ -188,12 +200,7 @@ def measure(
             scores[engine] = scored["score"].to_numpy()
             if turn == rounds - 1:  # once is enough for the stages
                 shutil.rmtree(cache)
-                # Work in threads would be counted while other stages run.
-                with (
-                    patch.object(cache_module, "ThreadPoolExecutor", _Inline),
-                    patch.object(aligner_module, "ThreadPoolExecutor", _Inline),
-                    stages[engine].watching(watched(pipeline)),
-                ):
+                with in_one_thread(), stages[engine].watching(watched(pipeline)):
                     scored, _ = pipeline.score_pairs(pairs, progress=False)
                     stages[engine].timed("write", write_submission)(
                         folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy()
