@@ -65,9 +65,9 @@ def test_verify_explains_when_asked_without_computing_again(make_client, photos,
     batches = []
 
     class Counted(type(served_pipeline)):
-        def verify_many(self, pairs, thresholds=None):
+        def verify_many(self, pairs, *options):
             batches.append(len(pairs))
-            return super().verify_many(pairs, thresholds)
+            return super().verify_many(pairs, *options)
 
     fuser = replace(served_pipeline.verifier.fuser, identity_intercept=100.0)  # surely one person
     refusing = {served_pipeline.chosen: replace(served_pipeline.verifier, fuser=fuser)}
