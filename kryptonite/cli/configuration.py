@@ -1,6 +1,7 @@
 """A run's configuration from YAML and the command line; packaged configurations by name."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from importlib.resources import files
@@ -18,6 +19,7 @@ CONFIG_HELP = "YAML file, or the name of a packaged configuration."
 
 # A configuration is a path, YAML text, or a name: one word without a suffix.
 _NAME = re.compile(r"[\w-]+")
+_MOST_VALUES = 10_000  # of a configuration, which has some hundred
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -39,7 +41,7 @@ def find_config(value: str) -> str:
 
     Raises:
         ConfigError: The name is that of no file and no packaged configuration, or the file has
-            aliases.
+            aliases that stand for too many values.
     """
     if Path(value).is_file():
         _check_aliases(Path(value))
@@ -56,17 +58,27 @@ def find_config(value: str) -> str:
 
 
 def _check_aliases(path: Path) -> None:
-    """Refuses aliases: the parser copies what they name, so that a few lines could fill memory."""
+    """Refuses aliases that stand for many values: the parser copies them, until memory is full."""
     try:
-        for token in yaml.scan(path.read_text(encoding="utf-8")):
-            if isinstance(token, yaml.AliasToken):
-                row = token.start_mark.line + 1
-                raise ConfigError(
-                    f"{path}, line {row}: write the value out in the place of the alias "
-                    f"*{token.value}"
-                )
-    except (OSError, ValueError, yaml.YAMLError):
+        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        values = _count(root, {})
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return  # the parser says what is wrong
+    if values > _MOST_VALUES:
+        raise ConfigError(f"{path}: its aliases stand for more than {_MOST_VALUES} values")
+
+
+def _count(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """Counts the values below a node and itself, each alias as what it names."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # of an alias within what it names
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        known[id(node)] = 1 + sum(_count(child, known) for child in children)
+    return known[id(node)]
 
 
 def find_configs(arguments: Sequence[str]) -> list[str]:

@@ -290,7 +290,9 @@ def test_commands_refuse_a_configuration_whose_aliases_fill_memory(tiny, capsys,
     ]
     (tiny / "config.yaml").write_text("\n".join(lines))
     assert run_command(command, ["--config", str(tiny / "config.yaml")], command) == 2
-    assert "config.yaml, line 2: write the value out" in capsys.readouterr().err
+    assert "config.yaml: its aliases stand for more than" in capsys.readouterr().err
+    (tiny / "config.yaml").write_text("data: &a [*a]")
+    assert run_command(command, ["--config", str(tiny / "config.yaml")], command) == 2
 
 
 # Names
