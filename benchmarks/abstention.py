@@ -7,11 +7,9 @@ area under the risk-coverage curve are against the system's own ranking:
     python -m benchmarks.abstention --run runs/demo
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kryptonite.cli.arguments import add_protocol, add_run, protocol_of
+from benchmarks.labelled import make_parser, open_labelled
 from kryptonite.cli.process import configure_process
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import ConfigError, KryptoniteError
-from kryptonite.data.protocol import load_protocol
 from kryptonite.fusion.cross import cross_fit_by
 from kryptonite.fusion.evidence import EVIDENCE, Evidence
 from kryptonite.inference.evidence import pair_evidence
@@ -34,7 +31,6 @@ from kryptonite.metrics.bootstrap import intervals, weighted_draws
 from kryptonite.metrics.selective import RankedDecisions, error_name
 from kryptonite.report.quality import FACTS
 from kryptonite.runs.assess import Assessment, assess
-from kryptonite.runs.load import load
 from kryptonite.runs.run_dir import RunDir
 from kryptonite.runs.selective import decide_selectively
 
@@ -161,11 +157,7 @@ def measure(
 
 def main() -> int:
     """Prints a line per signal and returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_run(parser)
-    add_protocol(parser, resamples=500)
+    parser = make_parser(__doc__, 500)
     parser.add_argument(
         "--mirrored",
         action="store_true",
@@ -173,13 +165,10 @@ def main() -> int:
     )
     options = parser.parse_args()
     configure_process()
-    run = RunDir(Path(options.run))
     try:
-        protocol = protocol_of(options, run)
-        pipeline = load(run.path, protocol.cache, protocol.device)
-        pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+        run, pipeline, pairs = open_labelled(options)
         assessment = assess(pipeline, run, pairs)
-        measure(pipeline, run, assessment, protocol.resamples, options.mirrored)
+        measure(pipeline, run, assessment, options.resamples, options.mirrored)
     except KryptoniteError as error:
         print(f"abstention.py: {error}", file=sys.stderr)
         return 2

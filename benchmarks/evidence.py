@@ -7,23 +7,20 @@ and single parts of the face:
     python -m benchmarks.evidence --run runs/demo
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from kryptonite.cli.arguments import add_protocol, add_run, protocol_of
+from benchmarks.labelled import make_parser, open_labelled
 from kryptonite.cli.process import configure_process
 from kryptonite.core.crops import CropTemplate
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.images import read_rgb
 from kryptonite.data.forgery import FORGERIES, face_swap, resynthesise, self_blend
-from kryptonite.data.protocol import load_protocol
 from kryptonite.detection.faces import CENTRE_CROP, AlignedFaces
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
 from kryptonite.fusion.evidence import Evidence
@@ -38,8 +35,6 @@ from kryptonite.inference.verdict import (
     photo_of_refusal,
 )
 from kryptonite.metrics.bootstrap import share_interval
-from kryptonite.runs.load import load
-from kryptonite.runs.run_dir import RunDir
 
 POSITIONS, WINDOW = 5, 0.35  # windows along a side, and their side as a share of the crop's
 LEVELS = 6  # a pixel counts as changed from this difference of its 255 levels
@@ -50,26 +45,19 @@ Photo = tuple[np.ndarray, np.ndarray]  # RGB uint8 H×W×3, landmarks 5×2
 
 def main() -> int:
     """Prints a line per share; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_run(parser)
-    add_protocol(parser, resamples=1000)
+    parser = make_parser(__doc__, 1000)
     parser.add_argument("--people", type=int, default=32, help="people forged for the region")
     parser.add_argument("--seed", type=int, default=0, help="seeds people and forgeries")
     options = parser.parse_args()
     configure_process()
-    run = RunDir(Path(options.run))
     try:
-        protocol = protocol_of(options, run)
-        pipeline = load(run.path, protocol.cache, protocol.device)
-        pairs = load_protocol(protocol.pairs_file, protocol.data_root)
-        say(measure_pairs(pipeline, pairs), protocol.resamples)
+        _, pipeline, pairs = open_labelled(options)
+        say(measure_pairs(pipeline, pairs), options.resamples)
         generator = np.random.default_rng(options.seed)
         rows = measure_regions(pipeline, draw_photos(pipeline, pairs, options.people, generator))
         for _, part in pd.DataFrame(list(rows)).groupby("extent"):
             title = f"{part['extent'].iloc[0]}, {len(part)} forgeries: "
-            say(part.drop(columns="extent"), protocol.resamples, title)
+            say(part.drop(columns="extent"), options.resamples, title)
     except KryptoniteError as error:
         print(f"evidence.py: {error}", file=sys.stderr)
         return 2

@@ -6,21 +6,18 @@ cross-fitted over identities, with and without a forgery among five references:
     python -m benchmarks.references --run runs/demo
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
 
-from kryptonite.cli.arguments import add_protocol, add_run, protocol_of
+from benchmarks.labelled import make_parser, open_labelled
 from kryptonite.cli.process import configure_process
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.images import read_rgb
-from kryptonite.data.protocol import load_protocol
 from kryptonite.data.references import draw_trials
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.guard import cross_fit_as
@@ -28,9 +25,7 @@ from kryptonite.inference.pipeline import Pipeline
 from kryptonite.inference.references import Compared, compare
 from kryptonite.metrics.bootstrap import PairScores, intervals, pair_draws
 from kryptonite.metrics.error_rates import pair_metrics
-from kryptonite.runs.load import load
 from kryptonite.runs.references import TRIALS
-from kryptonite.runs.run_dir import RunDir
 
 COUNTS = (1, 3, 5, 10)
 FOLDS = 5
@@ -97,19 +92,12 @@ POOLINGS: dict[str, Callable[[Compared], Evidence]] = {
 
 def main() -> int:
     """Prints a line per pooling and number of references, then times; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_run(parser)
-    add_protocol(parser, resamples=200)
+    parser = make_parser(__doc__, 200)
     options = parser.parse_args()
     configure_process()
-    run = RunDir(Path(options.run))
     try:
-        protocol = protocol_of(options, run)
-        pipeline = load(run.path, protocol.cache, protocol.device)
-        pairs = load_protocol(protocol.pairs_file, protocol.data_root)
-        measure(pipeline, pairs, protocol.resamples)
+        _, pipeline, pairs = open_labelled(options)
+        measure(pipeline, pairs, options.resamples)
         time_references(pipeline, pairs["path_a"].head(max(COUNTS) + 1).tolist())
     except KryptoniteError as error:
         print(f"references.py: {error}", file=sys.stderr)

@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from kryptonite.core.errors import ConfigError
-from kryptonite.core.images import read_rgb
 from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.evidence import pair_evidence
-from kryptonite.inference.pipeline import Image, PhotoFacts, Pipeline
+from kryptonite.inference.pipeline import Image, OfPhotos, PhotoFacts, Pipeline, read_images
 from kryptonite.inference.verdict import (
     ACCEPTED,
     BELOW_THRESHOLD,
@@ -24,7 +22,7 @@ from kryptonite.inference.verdict import (
 
 
 @dataclass(frozen=True)
-class GateScore:
+class GateScore(OfPhotos):
     """The answer for two photos and a matcher's similarity of them.
 
     Args:
@@ -53,25 +51,6 @@ class GateScore:
     comparison: float
     photos: tuple[PhotoFacts, PhotoFacts]
     seconds: float
-
-    @property
-    def synthetic_probability(self) -> tuple[float, float]:
-        """The detector's probability of 'synthetic' for each photo, 0..1."""
-        first, second = self.photos
-        return first.synthetic_probability, second.synthetic_probability
-
-    @property
-    def status(self) -> tuple[str, str]:
-        """How each face was acquired; `centre_crop` means that none was found."""
-        first, second = self.photos
-        return first.status, second.status
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the crops, JSON-able."""
-        values = asdict(self)
-        for photo in values["photos"]:
-            del photo["crop"]
-        return values
 
 
 @dataclass(frozen=True)
@@ -110,8 +89,8 @@ class MatcherGate:
         began = time.perf_counter()
         name = next(iter(self.thresholds)) if threshold is None else threshold
         self._named(name)  # before the photos are read
-        pair = read_rgb(photo_a), read_rgb(photo_b)
-        (answer,) = self.score_many([similarity], [pair], [name])
+        first, second = read_images((photo_a, photo_b))
+        (answer,) = self.score_many([similarity], [(first, second)], [name])
         return replace(answer, seconds=time.perf_counter() - began)
 
     def score_many(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from kryptonite.core.device import cpu_threads
 from kryptonite.core.errors import ConfigError
 from kryptonite.core.images import read_rgb
 from kryptonite.core.quality import FaceQuality, measure_face
@@ -82,8 +83,35 @@ class PairParts:
     differential_detector: float
 
 
+class OfPhotos:
+    """What answers have in common that show what was found in photos.
+
+    Attributes:
+        photos: What was found in each photo.
+    """
+
+    photos: tuple[PhotoFacts, ...]
+
+    @property
+    def synthetic_probability(self) -> tuple[float, ...]:
+        """The detector's probability of 'synthetic' for each photo, 0..1."""
+        return tuple(photo.synthetic_probability for photo in self.photos)
+
+    @property
+    def status(self) -> tuple[str, ...]:
+        """How each face was acquired; `centre_crop` means that none was found."""
+        return tuple(photo.status for photo in self.photos)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the crops, JSON-able."""
+        values = asdict(self)  # type: ignore[call-overload]
+        for photo in values["photos"]:
+            del photo["crop"]
+        return values
+
+
 @dataclass(frozen=True)
-class Verification:
+class Verification(OfPhotos):
     """The answer for two images, or for a probe and its references.
 
     Several references count as one image, a face of which was found if one was found in any.
@@ -119,26 +147,9 @@ class Verification:
     seconds: float
 
     @property
-    def synthetic_probability(self) -> tuple[float, ...]:
-        """Probability of 'synthetic' for each image, 0..1."""
-        return tuple(photo.synthetic_probability for photo in self.photos)
-
-    @property
     def boxes(self) -> tuple[tuple[float, ...], ...]:
         """Face boxes x1, y1, x2, y2 in pixels of each image."""
         return tuple(photo.box for photo in self.photos)
-
-    @property
-    def status(self) -> tuple[str, ...]:
-        """How each face was acquired."""
-        return tuple(photo.status for photo in self.photos)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the crops, JSON-able."""
-        values = asdict(self)
-        for photo in values["photos"]:
-            del photo["crop"]
-        return values
 
 
 @dataclass(frozen=True)
@@ -251,8 +262,7 @@ class Pipeline:
                 to know what is too uncertain.
         """
         began = time.perf_counter()
-        with ThreadPoolExecutor(2) as threads:
-            first, second = threads.map(read_rgb, (image_a, image_b))
+        first, second = read_images((image_a, image_b))
         (answer,) = self.verify_many([(first, second)], [threshold], [cannot_say])
         return replace(answer, seconds=time.perf_counter() - began)
 
@@ -365,9 +375,8 @@ class Pipeline:
         if len(references) == 1:
             return self.verify(probe, references[0], threshold)
         verifier_of(len(references), self.verifier, self.several).named(threshold)
-        image = read_rgb(probe)
-        enrolled = self.enrol([read_rgb(reference) for reference in references])
-        (answer,) = self.verify_enrolled([(image, enrolled)], [threshold])
+        image, *others = read_images((probe, *references))
+        (answer,) = self.verify_enrolled([(image, self.enrol(others))], [threshold])
         return replace(answer, seconds=time.perf_counter() - began)
 
     def enrol(self, images: Sequence[np.ndarray]) -> References:
@@ -476,6 +485,12 @@ class Pipeline:
             )
             for row, image in enumerate(images)
         ]
+
+
+def read_images(images: Sequence[Image]) -> list[np.ndarray]:
+    """Reads and decodes images, several at a time; see `core.images.read_rgb`."""
+    with ThreadPoolExecutor(cpu_threads()) as threads:
+        return list(threads.map(read_rgb, images))
 
 
 def _answer(

@@ -101,7 +101,8 @@ def fit_fusions(
     # Together, so that an image that several of them show is extracted once; after the images of
     # the pairs, whose shards are cached.
     listed = [each[["path_a", "path_b"]].to_numpy().ravel() for each in drawn]
-    everything = extractor.extract(np.concatenate([table.paths, *listed, trials.paths]))
+    listed += [trials.paths] if trials else []
+    everything = extractor.extract(np.concatenate([table.paths, *listed]))
     sources = [_genuine_pairs(describe_pairs(everything, differential, each)) for each in drawn]
     verifiers = {}
     for name in FUSERS:
@@ -125,7 +126,9 @@ def fit_fusions(
     }
     origin = {FINGERPRINT: mark, BRANCHES: branches}
     chosen = verifiers[config.fusion.name]
-    several = _fit_several(chosen, trials, everything, differential, config.fusion.fmr)
+    several = (
+        _fit_several(chosen, trials, everything, differential, config.fusion.fmr) if trials else {}
+    )
     save_verifiers(run.fusion, config.fusion.name, verifiers, origin, several)
     figures = {
         name: measure_pairs(
@@ -175,18 +178,25 @@ class _DrawnTrials:
     counts: list[int]
 
 
-def _draw_trials(images: pd.DataFrame) -> _DrawnTrials:
-    """Draws trials from validation images in which a face was found.
+def _draw_trials(images: pd.DataFrame) -> _DrawnTrials | None:
+    """Draws trials from validation images in which a face was found; None if they are too few.
 
     Args:
         images: Columns of the run's tables, with status.
     """
     photos = images[images["status"] != CENTRE_CROP].reset_index(drop=True)
     drawn = draw_trials(photos, MOST, TRIALS)
+    counts = drawn.counts(photos["label"].to_numpy(), PEOPLE)
+    if len(counts) < 2:
+        _log.warning(
+            "fusion: not calibrated for several references: it takes %d validation people with "
+            "three photos and a forgery",
+            PEOPLE,
+        )
+        return None
     used = drawn.images
     numbers = np.full(len(photos), -1)
     numbers[used] = np.arange(len(used))
-    counts = drawn.counts(photos["label"].to_numpy(), PEOPLE)
     return _DrawnTrials(drawn.mapped(numbers), photos["path"].to_numpy()[used], counts)
 
 
@@ -206,13 +216,6 @@ def _fit_several(
         differential: Compares two photos, if there is one.
         fmr: False match rate of the stored threshold, 0..1.
     """
-    if len(drawn.counts) < 2:
-        _log.warning(
-            "fusion: not calibrated for several references: it takes %d validation people with "
-            "three photos and a forgery",
-            PEOPLE,
-        )
-        return {}
     trials = drawn.trials.mapped(table.rows(drawn.paths))
     return fit_references(
         verifier, pool_trials(table.features, differential, trials, drawn.counts), fmr
