@@ -4,7 +4,8 @@ python -m benchmarks.scaling [--run runs/demo] [--engine torch]
 
 Needs the run that `make demo` leaves. Times whole processes that start from an empty crop cache.
 Each list has files of its own: in the first table they repeat the contents of the demo's test
-photos, in the second no content occurs twice. The time for one pair is almost all start-up.
+photos, in the second and third no content occurs twice; for the third, the cache keeps features
+alone. The time for one pair is almost all start-up.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
@@ -44,7 +46,9 @@ def write_list(folder: Path, photos: list[Path], count: int, distinct: bool) -> 
     (folder / "test.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def submit(run: str, folder: Path, engine: str, cache: Path) -> tuple[float, float]:
+def submit(
+    run: str, folder: Path, engine: str, cache: Path, flags: Sequence[str] = ()
+) -> tuple[float, float]:
     """Scores a list in a process of its own; returns its seconds and peak memory in MiB."""
     options = {
         "--run": run,
@@ -53,7 +57,7 @@ def submit(run: str, folder: Path, engine: str, cache: Path) -> tuple[float, flo
         "--out": folder / "s.csv",
         "--engine": engine,
     }
-    words = [str(word) for option in options.items() for word in option]
+    words = [*(str(word) for option in options.items() for word in option), *flags]
     began = perf_counter()
     process = subprocess.Popen(
         [sys.executable, "make_submission.py", *words], stdout=subprocess.DEVNULL
@@ -90,19 +94,28 @@ def main() -> int:
             for turn in range(STARTS)
         ]
         print(f"one pair: {statistics.median(starts):.1f} s (median of {STARTS})")
-        for title, counts, distinct in (
-            ("contents recur", RECURRING, False),
-            ("every content distinct", DISTINCT, True),
+        for number, (title, counts, distinct, flags) in enumerate(
+            (
+                ("contents recur", RECURRING, False, ()),
+                ("every content distinct", DISTINCT, True, ()),
+                ("every content distinct, --no_crops", DISTINCT, True, ("--no_crops",)),
+            )
         ):
-            print(f"{title}\n{'pairs':>8}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}")
+            print(
+                f"{title}\n{'pairs':>8}{'seconds':>10}{'ratio':>8}{'peak MiB':>10}{'ratio':>8}"
+                f"{'cache, KB a file':>18}"
+            )
             before = None
             for count in counts:
-                root = Path(folder) / f"{count}-{'distinct' if distinct else 'recurring'}"
+                root = Path(folder) / f"{number}-{count}"
                 write_list(root, photos, count, distinct)
-                seconds, memory = submit(options.run, root, options.engine, root / "cache")
+                cache = root / "cache"
+                seconds, memory = submit(options.run, root, options.engine, cache, flags)
+                held = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
                 ratios = (seconds / before[0], memory / before[1]) if before else (1.0, 1.0)
                 print(
-                    f"{count:8,}{seconds:10.1f}{ratios[0]:8.2f}{memory:10.0f}{ratios[1]:8.2f}",
+                    f"{count:8,}{seconds:10.1f}{ratios[0]:8.2f}{memory:10.0f}{ratios[1]:8.2f}"
+                    f"{held / 2000 / count:18.1f}",
                     flush=True,
                 )
                 before = seconds, memory

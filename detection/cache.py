@@ -81,11 +81,13 @@ class FaceCache:
     Args:
         folder: Holds the entries; created when missing.
         aligner: Cuts missing crops; its settings are part of every key.
+        keep: Whether crops that it cuts become entries.
     """
 
-    def __init__(self, folder: Path, aligner: Aligner):
+    def __init__(self, folder: Path, aligner: Aligner, keep: bool = True):
         self.folder = Path(folder)
         self.aligner = aligner
+        self._keep = keep
         self._settings = fingerprint(aligner.settings)[:16]
         # Of a process that was killed once its group was whole.
         for group in self.folder.glob(f"{_GROUP}*"):
@@ -129,7 +131,7 @@ class FaceCache:
         """Gives crops and descriptions of distinct contents, all held in memory at once.
 
         Every entry on disk is opened once. Contents without an entry are decoded, aligned together
-        in the order of `keys` and written.
+        in the order of `keys` and, if the cache keeps them, written.
 
         Args:
             keys: Distinct keys, as `identify_content` gives them.
@@ -322,7 +324,8 @@ class FaceCache:
                     faces.landmarks[row],
                     {template: crops[row] for template, crops in faces.crops.items()},
                 )
-            self._write_group({key: entries[key] for key in decoded})
+            if self._keep:
+                self._write_group({key: entries[key] for key in decoded})
         return entries
 
     def _write_group(self, entries: Mapping[str, _Entry]) -> None:

@@ -53,6 +53,12 @@ def main(arguments: list[str], program: str) -> int:
         help="extract features on a Ray cluster: auto, local or its address",
     )
     parser.add_argument(
+        "--no_crops",
+        dest="keep_crops",
+        action="store_false",
+        help="cache features alone: a fraction of the space, but other networks find faces anew",
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="exit with 1 when an image cannot be read"
     )
     options = parser.parse_args(arguments)
@@ -71,9 +77,12 @@ def main(arguments: list[str], program: str) -> int:
         from kryptonite.inference.ray_executor import RayExecutor
 
         places = os.path.abspath(options.run), os.path.abspath(options.cache)
-        executor = RayExecutor(options.ray, partial(load_extractor, *places, options.engine))
+        load_worker = partial(load_extractor, *places, options.engine, options.keep_crops)
+        executor = RayExecutor(options.ray, load_worker)
         device = "cpu"  # the cluster extracts, on its CPUs
-    pipeline = load(options.run, options.cache, device, options.engine, executor)
+    pipeline = load(
+        options.run, options.cache, device, options.engine, executor, options.keep_crops
+    )
     if options.probes:
         tables = options.probes, options.references
         claims = submit_references(pipeline, *tables, options.data_root, target)

@@ -59,6 +59,7 @@ def load(
     device: str = "auto",
     engine: str = "torch",
     executor: ShardExecutor | None = None,
+    keep_crops: bool = True,
 ) -> RunPipeline:
     """Loads a run's folder, as `train.py` leaves it.
 
@@ -73,6 +74,8 @@ def load(
         engine: `torch`; `onnx` for the exports that `kryptonite export` writes; `auto` for the
             exports where there are any and the CPU computes.
         executor: Extracts shards elsewhere, for example on a Ray cluster.
+        keep_crops: Whether the cache keeps crops that are cut, for other networks, or features
+            alone.
 
     Raises:
         DataError: The folder holds no finished run, or parts that do not belong together, as a
@@ -106,7 +109,7 @@ def load(
     }
     check_branches(folder, aligner, config, hashed)
     extractor = FeatureExtractor(
-        recogniser, detector, FaceCache(Path(cache), aligner), backbone, executor
+        recogniser, detector, FaceCache(Path(cache), aligner, keep_crops), backbone, executor
     )
     _state_devices(aligner, recogniser, detector, backbone)
     several = load_several(folder.fusion)
@@ -192,6 +195,6 @@ def _aligner_config(run: RunDir, settings: dict[str, Any], device: str) -> Align
         raise DataError(f"{run.config}: aligner: {error}") from error
 
 
-def load_extractor(run: str, cache: str, engine: str) -> FeatureExtractor:
+def load_extractor(run: str, cache: str, engine: str, keep_crops: bool) -> FeatureExtractor:
     """Loads the extractor of a run onto the CPU, as a worker of a cluster does; see `load`."""
-    return load(run, cache, "cpu", engine).extractor
+    return load(run, cache, "cpu", engine, keep_crops=keep_crops).extractor

@@ -52,7 +52,7 @@ def data(tmp_path, faces, save, monkeypatch):
 def executor(data, run="run", worker=Worker):
     """An executor whose workers share a cache."""
     places = str(data / run), str(data / "shared")
-    return RayExecutor("auto", partial(load_extractor, *places, "torch"), worker)
+    return RayExecutor("auto", partial(load_extractor, *places, "torch", True), worker)
 
 
 def submit_on(cluster, data):
@@ -65,10 +65,11 @@ def test_submit_writes_the_same_bytes_on_a_cluster(ray, data, capsys):
     options = ["--run", "run", "--data_root", "", "--cache", "shared", "--out", "shared.csv"]
     places = [str(data / word) if number % 2 else word for number, word in enumerate(options)]
     program = "make_submission.py"
-    assert run_command("submit", [*places, "--ray", "auto"], program) == 0
+    assert run_command("submit", [*places, "--ray", "auto", "--no_crops"], program) == 0
     assert (data / "shared.csv").read_bytes() == (data / "alone.csv").read_bytes()
     assert "8 pairs, 16 images" in capsys.readouterr().out
-    assert len(list((data / "shared/sights").rglob("*.safetensors"))) == 4
+    features = set((data / "shared/sights").rglob("*.safetensors"))
+    assert len(features) == 4 and features == set((data / "shared").rglob("*.safetensors"))
 
 
 def test_executor_redoes_the_shard_when_its_worker_is_killed(ray, data):

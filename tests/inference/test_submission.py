@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from kryptonite.data.submission import read_submission
+from kryptonite.detection.aligner import Aligner
 from kryptonite.fusion.evidence import REFUSED
 from kryptonite.inference.submission import submit, submit_references
+from kryptonite.runs.load import load
 
 
 def test_submit_refuses_and_lists_unreadable_pairs_and_pairs_without_a_face(
@@ -26,6 +28,22 @@ def test_submit_refuses_and_lists_unreadable_pairs_and_pairs_without_a_face(
     scores = table["similarity"].to_numpy()
     assert (scores[1:] == REFUSED).all() and scores[0] > REFUSED
     assert report.pairs == 4 and report.images == 8
+
+
+def test_submit_without_crops_writes_the_same_bytes_and_looks_for_no_face_again(
+    run, tmp_path, faces, save, monkeypatch
+):
+    for number, face in enumerate(faces):
+        save(tmp_path / f"data/test_public/images/{number // 2:08d}/{number % 2}.png", face)
+    submit(load(run, tmp_path / "kept", "cpu"), tmp_path, tmp_path / "kept.csv")
+    first, again = (load(run, tmp_path / "bare", "cpu", keep_crops=False) for _ in range(2))
+    submit(first, tmp_path, tmp_path / "bare.csv")
+    assert (tmp_path / "bare.csv").read_bytes() == (tmp_path / "kept.csv").read_bytes()
+    kept = [file.parts for file in (tmp_path / "bare").rglob("*.safetensors")]
+    assert len(kept) == 1 and "sights" in kept[0]
+    monkeypatch.setattr(Aligner, "__call__", lambda *_: pytest.fail("aligned again"))
+    submit(again, tmp_path, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "kept.csv").read_bytes()
 
 
 def test_submit_writes_every_pair_when_no_image_can_be_read(pipeline, tmp_path):
