@@ -113,8 +113,9 @@ def measure_source(name: str, images: pd.DataFrame, pipeline: Pipeline) -> list[
 
 
 HEAD = (
-    "| source | forgery | pairs | detector AUC | false alarms | EER alone | EER fused | SPF alone "
-    "| SPF fused | SPF gain | mated refused alone | fused | forgeries accepted alone | fused | |"
+    "| source | forgery | pairs | detector AUC | false alarms | EER alone | EER fused | SV alone "
+    "| SV fused | SPF alone | SPF fused | SPF gain | mated refused alone | fused "
+    "| forgeries accepted alone | fused | |"
 )
 
 
@@ -123,16 +124,16 @@ def line(row: dict) -> str:
     cells = [row["source"], row["forgery"], row["pairs"], f"{row['auc']:.2f}"]
     cells.append(f"{100 * row['bpcer']:.0f}%")
     if not row["pairs"]:
-        return "| " + " | ".join(map(str, [*cells, *["–"] * 9, ""])) + " |"
+        return "| " + " | ".join(map(str, [*cells, *["–"] * 11, ""])) + " |"
     low, high = row["spf_eer_gain_low"], row["spf_eer_gain_high"]
     worse = min(high, row["eer_gain_high"]) < 0
     rates = [
         f"{100 * row[f'{metric}_{which}']:.1f}%"
-        for metric in ("eer", "spf_eer", "fnmr", "iapar")
+        for metric in ("eer", "sv_eer", "spf_eer", "fnmr", "iapar")
         for which in ("alone", "fused")
     ]
     gain = f"{100 * row['spf_eer_gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    cells += [*rates[:4], gain, *rates[4:], "**worse**" if worse else ""]
+    cells += [*rates[:6], gain, *rates[6:], "**worse**" if worse else ""]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 

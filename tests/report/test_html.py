@@ -159,7 +159,7 @@ def test_write_report_marks_cells_when_fusion_is_worse(page):
     assert "-10.0, worse" in section and "[-15.0, -5.0]" in section and "62.5%" in section
     assert "+10.0</span>" in section and "-20.0</span>" in section
     assert "in 1 of 3 cells; the worst is wild, &lt;blend&gt;" in section
-    assert section.count("–") == 12 and "without pairs" in section
+    assert section.count("–") == 14 and "without pairs" in section
     assert section.count("data:image/svg+xml") == 1 and 'href="#transfer"' in html
 
 
