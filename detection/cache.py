@@ -5,6 +5,7 @@ The cache is safe to delete and safe to share between processes.
 
 import errno
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, CropTemplate
 from kryptonite.core.errors import DataError, ImageReadError
-from kryptonite.core.files import fingerprint
+from kryptonite.core.files import fingerprint, sha256_bytes
 from kryptonite.core.images import count_pixels, decode_rgb, hash_file, read_bytes
 from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.detection.aligner import Aligner
@@ -170,7 +171,24 @@ class FaceCache:
             hashed, content = hash_file(path, KEPT // 8)
         except ImageReadError:
             return "", b""
-        return f"{hashed[:40]}-{self._settings}", content
+        return self._key(hashed), content
+
+    def reread(self, key: str, path: str) -> bytes:
+        """Reads a file again whose content was identified before.
+
+        Raises:
+            DataError: It cannot be read any more, or holds another content.
+        """
+        try:
+            content = read_bytes(path)
+        except ImageReadError as error:
+            raise DataError(
+                f"{path}: was there and cannot be read now, or not on this machine "
+                f"({platform.node()})"
+            ) from error
+        if self._key(sha256_bytes(content)) != key:
+            raise DataError(f"{path}: changed while it was being read")
+        return content
 
     def identify(self, paths: Sequence[str]) -> list[str]:
         """Key of each file, cached or not; empty if the file cannot be read."""
@@ -212,6 +230,9 @@ class FaceCache:
         """The part of a key that identifies the file's content, whatever the aligner's settings."""
         return key.partition("-")[0]
 
+    def _key(self, hashed: str) -> str:
+        return f"{hashed[:40]}-{self._settings}"
+
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
@@ -239,7 +260,7 @@ class FaceCache:
         path_of = dict(zip(keys, paths, strict=True))
         path_of.pop("", None)
         entries = self._collect(
-            list(path_of), contents, lambda key: read_bytes(path_of[key]), threads
+            list(path_of), contents, lambda key: self.reread(key, path_of[key]), threads
         )
         blank = (UNREADABLE, 0.0, *[float("nan")] * 4)
         return [

@@ -28,15 +28,19 @@ def main(arguments: list[str], program: str) -> int:
     parser.add_argument("--out", default="sheet.html", help="HTML file to write")
     options = parser.parse_args(arguments)
 
+    from kryptonite.core.files import check_writable
+    from kryptonite.core.images import shown
     from kryptonite.report.explanation import write_explanation
     from kryptonite.runs.load import load
 
+    check_writable(Path(options.out))  # before the photos are looked at
     pipeline = load(options.run, device=options.device, engine=options.engine)
     images = str(options.image_a), str(options.image_b)
     explanation = pipeline.explain(*images, options.threshold)
     # Two photos of one name, as in folders of people, need more than the name to be told apart.
     names = Path(images[0]).name, Path(images[1]).name
-    shown = names if names[0] != names[1] else images
-    write_explanation(Path(options.out), asdict(explanation), shown)
-    print(f"{explanation.answer.reason}; wrote {options.out}")
+    first, second = names if names[0] != names[1] else images
+    titles = shown(first), shown(second)
+    write_explanation(Path(options.out), asdict(explanation), titles)
+    print(f"{explanation.answer.reason}; wrote {shown(options.out)}")
     return 0

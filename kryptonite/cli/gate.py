@@ -154,6 +154,7 @@ def _in_words(figures: dict[str, Any]) -> list[str]:
 def _score(arguments: list[str], program: str) -> int:
     options = _score_parser(program).parse_args(arguments)
 
+    from kryptonite.core.images import shown
     from kryptonite.runs.gate import load_gate
 
     gate = load_gate(options.gate, options.run, device=options.device, engine=options.engine)
@@ -167,6 +168,6 @@ def _score(arguments: list[str], program: str) -> int:
     if answer.llr is not None:
         print(f"log likelihood ratio {answer.llr:.4f} (threshold {answer.threshold:.4f})")
     for photo, probability in zip(photos, answer.synthetic_probability, strict=True):
-        print(f"{photo}: probability of synthetic {probability:.4f}")
+        print(f"{shown(photo)}: probability of synthetic {probability:.4f}")
     print(f"{answer.seconds:.2f} seconds")
     return 0

@@ -66,6 +66,7 @@ def main(arguments: list[str], program: str) -> int:
         parser.error("--probes and --references belong together")
 
     from kryptonite.core.files import check_writable
+    from kryptonite.core.images import shown
     from kryptonite.inference.submission import submit, submit_references
     from kryptonite.runs.load import load, load_extractor
     from kryptonite.runs.run_dir import RunDir
@@ -91,7 +92,7 @@ def main(arguments: list[str], program: str) -> int:
             f"{len(claims.no_face)} ({claims.refused} probes refused)"
         )
         for path in claims.unreadable:
-            print(f"unreadable: {path}", file=sys.stderr)
+            print(f"unreadable: {shown(path)}", file=sys.stderr)
         return 1 if options.strict and claims.unreadable else 0
     report = submit(pipeline, options.data_root, target)
     extractor = pipeline.extractor
@@ -101,8 +102,6 @@ def main(arguments: list[str], program: str) -> int:
         f"recognition by {extractor.recogniser.engine}, liveness by {extractor.detector.engine}"
     )
     for pair in report.unreadable.itertuples():
-        print(
-            f"unreadable, refused: pair {pair.pair_id} ({pair.path_a}, {pair.path_b})",
-            file=sys.stderr,
-        )
+        photos = f"{shown(pair.path_a)}, {shown(pair.path_b)}"
+        print(f"unreadable, refused: pair {pair.pair_id} ({photos})", file=sys.stderr)
     return 1 if options.strict and len(report.unreadable) else 0

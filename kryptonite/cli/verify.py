@@ -77,6 +77,8 @@ def main(arguments: list[str], program: str) -> int:
 
 
 def _in_words(answer: "Verification", images: list[str]) -> str:
+    from kryptonite.core.images import shown
+
     lines = [
         answer.reason,
         f"score {answer.score:.4f} (threshold {answer.threshold:.4f}), "
@@ -85,5 +87,5 @@ def _in_words(answer: "Verification", images: list[str]) -> str:
     probabilities = answer.synthetic_probability
     for image, status, probability in zip(images, answer.status, probabilities, strict=True):
         face = _FACES.get(status, status)
-        lines.append(f"{image}: {face}, probability of synthetic {probability:.4f}")
+        lines.append(f"{shown(image)}: {face}, probability of synthetic {probability:.4f}")
     return "\n".join([*lines, f"{answer.seconds:.2f} seconds"])

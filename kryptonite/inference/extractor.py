@@ -1,6 +1,5 @@
 """Extract features once per distinct image, in shards, cached on disk."""
 
-import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.core.files import fingerprint
-from kryptonite.core.images import read_bytes
+from kryptonite.core.images import read_rgb, shown
 from kryptonite.core.memory import return_freed_memory
 from kryptonite.core.tensors import load_tensors, save_tensors
 from kryptonite.detection.cache import READ, Contents, FaceCache
@@ -149,6 +148,19 @@ class FeatureTable:
             raise KeyError(list(paths)[int(np.argmin(rows))])
         return self.content[rows]
 
+    def refuse_if_most_are_unreadable(self, source: Path | str) -> None:
+        """Raises DataError, with count and the first, when over half of the files cannot be read.
+
+        Args:
+            source: Names where the files come from.
+        """
+        unreadable = self.paths[self.content < 0]
+        if 2 * len(unreadable) > len(self.paths):
+            raise DataError(
+                f"{source}: {len(unreadable)} of {len(self.paths)} images cannot be read; the "
+                f"first is {shown(unreadable[0])}"
+            )
+
 
 class Shard(NamedTuple):
     """Images of distinct contents whose features are extracted and cached together.
@@ -214,15 +226,18 @@ class FeatureExtractor:
             DataError: A file has vanished or changed, or is missing on this machine.
         """
         file = self._file(shard.keys)
+        path_of = dict(zip(shard.keys, shard.paths, strict=True))
         if file and file.exists():
             with suppress(DataError, KeyError, ValueError):  # damaged: made again
                 kept = ImageFeatures.from_tensors(load_tensors(file).tensors)
-                if set(kept.keys) <= set(shard.keys):
+                omitted = set(shard.keys).difference(kept.keys)
+                known = len(kept.keys) + len(omitted) == len(shard.keys)
+                # A newer decoder may read what an older one could not.
+                if known and not any(_can_be_read(path_of[key]) for key in omitted):
                     return kept
-        path_of = dict(zip(shard.keys, shard.paths, strict=True))
 
         def reread(key: str) -> bytes:
-            return self._reread(key, path_of[key])
+            return self.cache.reread(key, path_of[key])
 
         contents = Contents(shard.contents)
         if not contents:  # an executor on another machine gets none
@@ -306,20 +321,6 @@ class FeatureExtractor:
         if shard.keys:
             yield shard
 
-    def _reread(self, key: str, path: str) -> bytes:
-        now, content = self.cache.identify_content(path)
-        if now == key and not content:  # large
-            with suppress(ImageReadError):
-                content = read_bytes(path)
-        if not now:
-            raise DataError(
-                f"{path}: was there and cannot be read now, or not on this machine "
-                f"({platform.node()})"
-            )
-        if now != key:
-            raise DataError(f"{path}: changed while it was being read")
-        return content
-
     def _file(self, keys: Sequence[str]) -> Path | None:
         """Where some contents' features are cached; None for networks that no run holds."""
         networks = [
@@ -331,3 +332,11 @@ class FeatureExtractor:
             return None
         name = fingerprint([_REVISION, *networks, list(keys)])[:40]
         return self.cache.folder / "sights" / name[:2] / f"{name}.safetensors"
+
+
+def _can_be_read(path: str) -> bool:
+    try:
+        read_rgb(path)
+    except ImageReadError:
+        return False
+    return True

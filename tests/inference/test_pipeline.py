@@ -276,6 +276,13 @@ def test_verify_references_leaves_out_references_without_a_face(pipeline, photos
         assert refused.score == REFUSED and not refused.accepted and refused.parts is None
 
 
+def test_verify_references_counts_a_reference_once_when_it_comes_twice(pipeline, photos):
+    expected = pipeline.verify_references(photos[0], photos[1:3])
+    answer = pipeline.verify_references(photos[0], [photos[1], photos[2], photos[1]])
+    assert answer.score == pytest.approx(expected.score, abs=1e-4)
+    assert answer.threshold == expected.threshold and len(answer.photos) == 4
+
+
 def test_verify_references_raises_when_run_is_not_calibrated_for_several(pipeline, photos):
     older = replace(pipeline, several={})
     assert older.verify_references(photos[0], photos[1:2]).score

@@ -1,8 +1,11 @@
 """Submissions: every pair once, refused pairs listed."""
 
+import re
+
 import numpy as np
 import pytest
 
+from kryptonite.core.errors import DataError
 from kryptonite.data.submission import read_submission
 from kryptonite.detection.aligner import Aligner
 from kryptonite.fusion.evidence import REFUSED
@@ -46,13 +49,25 @@ def test_submit_without_crops_writes_the_same_bytes_and_looks_for_no_face_again(
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "kept.csv").read_bytes()
 
 
-def test_submit_writes_every_pair_when_no_image_can_be_read(pipeline, tmp_path):
-    for name in (0, 1):
-        path = tmp_path / f"data/test_public/images/00000000/{name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    assert len(submit(pipeline, tmp_path, tmp_path / "s.csv").unreadable) == 1
-    assert read_submission(tmp_path / "s.csv")["similarity"].tolist() == [REFUSED]
+@pytest.mark.parametrize(("damaged", "refused"), [(2, False), (3, True), (4, True)])
+def test_submit_refuses_a_list_most_images_of_which_cannot_be_read(
+    pipeline, tmp_path, faces, save, damaged, refused
+):
+    folder = tmp_path / "data/test_public/images"
+    for number in range(4):
+        path = save(folder / f"{number // 2:08d}/{number % 2}.jpg", faces[number])
+        if number >= 4 - damaged:
+            path.write_bytes(b"<html>")
+    out = tmp_path / "s.csv"
+    if refused:
+        wanted = f"{damaged} of 4 images cannot be read; the first is .*"
+        with pytest.raises(DataError, match=re.escape(str(tmp_path)) + ": " + wanted):
+            submit(pipeline, tmp_path, out)
+        assert not out.exists()
+        return
+    assert len(submit(pipeline, tmp_path, out).unreadable) == 1
+    first, second = read_submission(out)["similarity"]
+    assert first > second == REFUSED
 
 
 def test_submit_references_scores_each_probe_as_verify_does(pipeline, tmp_path, faces, save):

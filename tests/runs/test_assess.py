@@ -80,7 +80,7 @@ def test_assess_counts_and_leaves_out_unreadable_pairs(pipeline, folder, face_pa
     assert f"{touched.sum()} pairs are left out" in assessment.warnings[-1]
     for path in {*face_pairs["path_a"], *face_pairs["path_b"]}:
         Path(path).write_bytes(b"broken")
-    with pytest.raises(DataError, match="none of the 48 pairs"):
+    with pytest.raises(DataError, match="24 of 24 images cannot be read"):
         assess(pipeline, folder, face_pairs)
 
 
