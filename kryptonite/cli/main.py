@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from kryptonite.cli.process import TERMINATED, Terminated, configure_process, raise_on_sigterm
+from kryptonite.cli.process import (
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    configure_process,
+    raise_on_signals,
+)
 from kryptonite.core.errors import KryptoniteError
 
 COMMANDS = {
@@ -26,7 +32,7 @@ COMMANDS = {
     "serve": "answer the same over HTTP, with a page",
 }
 
-REFUSED, FAILED, INTERRUPTED = 1, 2, 130
+REFUSED, FAILED = 1, 2
 
 _DESCRIPTION = "Face verification that detects deepfakes."
 _EPILOG = f"""commands:
@@ -78,7 +84,7 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
     """
     configure_process()
     try:
-        with raise_on_sigterm():
+        with raise_on_signals():
             return import_module(f"kryptonite.cli.{name}").main(list(arguments), program)
     except KryptoniteError as error:
         print(f"{program}: {_one_line(str(error))}", file=sys.stderr)

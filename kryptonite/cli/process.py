@@ -21,8 +21,9 @@ _IGNORED_WARNINGS = (
 )
 
 
-TERMINATED = 128 + signal.SIGTERM  # exit status, as a shell reports it
-_GRACE = 4.0  # seconds in which a terminated command may put its files in order
+# Exit statuses, as a shell reports them.
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_GRACE = 4.0  # seconds in which a signalled command may put its files in order
 
 
 class Terminated(KeyboardInterrupt):
@@ -30,29 +31,37 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def raise_on_sigterm() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Makes SIGTERM end the command as Ctrl-C does: nothing half written, what is done kept.
 
-    A command that has not ended seconds later, because native code holds it up, is ended all the
-    same; files are only ever replaced whole. Outside the main thread nothing changes.
+    A command that has not ended seconds after either, because native code holds it up, is ended all
+    the same; files are only ever replaced whole. Further signals change nothing. SIGINT stays
+    ignored where it is, as in background jobs of a shell, and with a handler of the caller's.
+    Outside the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    backstop = threading.Timer(_GRACE, os._exit, (TERMINATED,))
-    backstop.daemon = True
+    backstops: list[threading.Timer] = []
 
-    def terminate(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        backstop.start()
-        raise Terminated
+    def end(number: int, frame: Any) -> None:
+        if backstops:  # once is enough
+            return
+        backstops.append(threading.Timer(_GRACE, os._exit, (128 + number,)))
+        backstops[0].daemon = True
+        backstops[0].start()
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
     try:
         yield
     finally:
-        backstop.cancel()
-        signal.signal(signal.SIGTERM, before)
+        for backstop in backstops:
+            backstop.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _StderrHandler(logging.Handler):

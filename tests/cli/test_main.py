@@ -191,24 +191,71 @@ def test_run_command_returns_143_when_terminated(answers, in_training, capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_run_command_ends_all_the_same_when_clearing_up_hangs():
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_run_command_ends_all_the_same_when_clearing_up_hangs(number, status):
     code = (
         "import os, signal, sys, time, types\n"
         "from kryptonite.cli.main import run_command\n"
         "def hang(arguments, program):\n"
         "    try:\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"        os.kill(os.getpid(), {number:d})\n"
         "        time.sleep(60)\n"
         "    finally:\n"
         "        time.sleep(60)\n"
         "sys.modules['kryptonite.cli.eer'] = types.SimpleNamespace(main=hang)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's jobs ignore
         "print('ready', flush=True)\n"
         "run_command('eer', [], 'kr')"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
     process.stdout.readline()
     began = time.monotonic()
-    assert process.wait(30) == 143 and time.monotonic() - began < 10
+    try:
+        assert process.wait(30) == status and time.monotonic() - began < 10
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def sigint():
+    """Sets the handler of SIGINT for a test."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_run_command_clears_up_to_the_end_when_signalled_again(answers, sigint, first, capsys):
+    cleared = []
+
+    def interrupt(arguments, program):
+        try:
+            os.kill(os.getpid(), first)
+            time.sleep(60)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+                time.sleep(0.01)
+            cleared.append(True)
+
+    sigint(signal.default_int_handler)
+    answers(interrupt)
+    assert run_command("eer", [], "kr") == 128 + first and cleared
+    assert capsys.readouterr().err == f"kr: {'interrupted' if first == 2 else 'terminated'}\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
+def test_run_command_leaves_sigint_alone_when_it_is_ignored_or_handled(answers, sigint, handler):
+    def answer(arguments, program):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return 0
+
+    sigint(handler)
+    answers(answer)
+    assert run_command("eer", [], "kr") == 0
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_run_command_passes_other_exits_on(answers):
