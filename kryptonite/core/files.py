@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,49 @@ def _renamed_onto(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path | str, target: Path | str) -> None:
+    """Copies a file's content, whole or not at all.
+
+    Raises:
+        OSError: Its `filename` is the target; the source's where that cannot be opened.
+    """
+    # shutil.copyfile names the source even where the target's disk is full.
+    with (
+        atomic_path(target) as temporary,
+        open(source, "rb") as content,
+        open(temporary, "wb") as copied,
+    ):
+        shutil.copyfileobj(content, copied, _BLOCK)
+
+
+@contextmanager
+def atomic_folder(target: Path | str) -> Iterator[Path]:
+    """Yields an empty folder beside `target`; renamed onto it on success, removed on failure.
+
+    The target must be missing or an empty folder. A killed process leaves a hidden folder behind.
+
+    Raises:
+        OSError: Of a file that was to lie in the folder; its `filename` is where that would be.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hidden = f".{target.name}-"
+    try:
+        # It is private (0700), as mkdtemp makes folders; the one inside has the mode of any other.
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=hidden) as scratch:
+            made = Path(scratch) / target.name
+            made.mkdir()
+            yield made
+            os.replace(made, target)
+    except OSError as error:
+        parts = Path(error.filename or "").parts
+        for depth, part in enumerate(parts):
+            if part.startswith(hidden):
+                error.filename = str(target.joinpath(*parts[depth + 2 :]))
+                break
+        raise
 
 
 def check_writable(target: Path | str) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import atomic_folder, copy_file
 from kryptonite.data.audit.cleaning import DROP, clean_table
 from kryptonite.data.audit.mislabel import plant_mislabels
 from kryptonite.data.audit.prepare import FINDINGS
@@ -168,7 +168,9 @@ def prepare_variant(variant: Variant, base: RunConfig, run: RunDir, cache: Path)
     ]
     for done, copied in stages:
         if done.exists() and not copied.exists():
-            shutil.copytree(done, copied, ignore=shutil.ignore_patterns("training"))
+            with atomic_folder(copied) as made:  # half a copy would pass for a whole one
+                for file in filter(Path.is_file, done.glob("[!.]*")):  # without checkpoints
+                    copy_file(file, made / file.name)
     if not run.pairs.exists() and variant.alter is None:
         save_pairs(run.pairs, frozen, root)
     return config

@@ -6,15 +6,20 @@ checkpoints, exports, and every path of the machine that trained the run.
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kryptonite
 from kryptonite.core.errors import MALFORMED, ConfigError, DataError
-from kryptonite.core.files import read_json, sha256_file, write_json, write_text
+from kryptonite.core.files import (
+    atomic_folder,
+    copy_file,
+    read_json,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from kryptonite.detection.aligner import Aligner
 from kryptonite.nn import model
 from kryptonite.recognition.differential import detector
@@ -53,11 +58,8 @@ def publish(run: RunDir, aligner: Aligner, folder: Path | str, license_id: str =
     if run.published_config.exists():
         raise ConfigError(f"{run.path}: is a published run already; copy the folder")
     check_branches(run, aligner)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".publish-") as scratch:
-        made = Path(scratch) / folder.name
+    with atomic_folder(folder) as made:
         _write(run, aligner, RunDir(made), folder.name, license_id)
-        os.replace(made, folder)
 
 
 def _write(run: RunDir, aligner: Aligner, made: RunDir, name: str, license_id: str) -> None:
@@ -66,11 +68,10 @@ def _write(run: RunDir, aligner: Aligner, made: RunDir, name: str, license_id: s
     metrics = _without(metrics, local)
     for source in _networks(run, config):
         target = made.path / source.relative_to(run.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".json":
             write_json(target, _without(read_json(source), local))
         else:
-            shutil.copyfile(source, target)
+            copy_file(source, target)
     config = _without(config, local)
     write_json(made.published_config, config)
     # The descriptions and the settings may have lost a path; the fusions are tied to what is left.

@@ -138,6 +138,43 @@ def test_export_names_the_file_when_the_disk_is_full(trained, disk, call, left):
     assert call("export", "--run", run)[0] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(0, marks=pytest.mark.faults),
+        20_000,
+        pytest.param(100_000, marks=pytest.mark.faults),
+    ],
+)
+def test_publish_names_the_file_and_leaves_nothing_when_the_disk_is_full(trained, disk, call, left):
+    out = disk / "published"
+    fill(disk, left)
+    status, said = call("publish", "--run", trained, "--out", out)
+    assert status == 2 and "No space left on device" in message(said), said
+    assert f"{out}" in message(said) and ".published-" not in message(said)
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+    (disk / "filler").unlink()
+    assert call("publish", "--run", trained, "--out", out)[0] == 0
+    assert list(disk.iterdir()) == [out]
+
+
+@pytest.mark.slow
+def test_ablate_names_the_file_and_leaves_no_half_stage_when_the_disk_is_full(
+    data, trained, disk, call
+):
+    run = shutil.copytree(trained, disk / "run", ignore=shutil.ignore_patterns("training"))
+    fill(disk, 60_000)
+    status, said = call("ablate", *scoring(data, run))
+    assert status == 2 and "No space left on device" in message(said), said
+    variant = run / "ablation/runs/seed"
+    assert f"{variant}/" in message(said) and not list(disk.rglob(".*-*"))
+    for stage in variant.glob("[!.]*/"):
+        assert {path.name for path in stage.iterdir()} == {
+            path.name for path in (run / stage.name).iterdir()
+        }
+
+
 def read_only(disk):
     mounted = mount("-o", "remount,ro", disk)
     assert not mounted.returncode, mounted.stderr

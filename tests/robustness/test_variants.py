@@ -8,9 +8,11 @@ import pytest
 from jsonargparse import auto_cli
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import copy_file
 from kryptonite.data.audit.prepare import prepare
 from kryptonite.data.layouts import DataConfig, load_images
 from kryptonite.data.pairs import PAIR_COLUMNS, load_pairs, make_pairs, save_pairs
+from kryptonite.robustness import variants
 from kryptonite.robustness.variants import Tables, plan, prepare_variant
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.run_dir import RunDir
@@ -134,6 +136,31 @@ def test_prepare_variant_changes_a_copy_and_starts_from_the_runs_stages(config, 
             for folder in (tmp_path / "run", tmp_path / "variant")
         )
     )
+
+
+def test_prepare_variant_leaves_no_half_stage_when_copying_is_broken_off(
+    config, tmp_path, monkeypatch
+):
+    """A kill would leave the hidden folder, too."""
+    stage, seen = tmp_path / "variant/recognition", []
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / "run/recognition" / name).write_text("{}")
+
+    def interrupt(source, target):
+        copy_file(source, target)
+        seen.append(stage.exists())
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    variant = planned(config, tmp_path)["pairing"]
+    arguments = variant, config, RunDir(tmp_path / "variant"), tmp_path / "cache"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(variants, "copy_file", interrupt)
+        prepare_variant(*arguments)
+    assert seen == [False, False] and not list(stage.parent.iterdir())
+    prepare_variant(*arguments)
+    names = {path.name for path in stage.iterdir()}
+    assert names == {"model.json", "model.safetensors", "stage.json"}
 
 
 def test_prepare_variant_removes_a_left_out_species_from_every_table(config, tmp_path):
