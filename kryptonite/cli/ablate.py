@@ -39,9 +39,7 @@ def main(arguments: list[str], program: str) -> int:
 
     from kryptonite.cli.configuration import read_run_config
     from kryptonite.core.files import check_writable
-    from kryptonite.data.protocol import load_protocol
     from kryptonite.robustness.ablate import ablate
-    from kryptonite.runs.checks import check_kinds
     from kryptonite.runs.lock import lock_run
     from kryptonite.runs.run_dir import RunDir
 
@@ -51,9 +49,6 @@ def main(arguments: list[str], program: str) -> int:
     severities = QUICK if options.quick else tuple(sorted(set(options.severities)))
     run.check_finished()
     check_writable(run.ablation / "ablation.csv")
-    # Before hours of training variants.
-    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
-    check_kinds(pairs["kind"], str(protocol.pairs_file))
     with lock_run(run):
         table = ablate(config, protocol, severities, variants=not options.quick)
     print(f"{run.ablation}/ablation.csv ({len(table)} rows), {run.ablation}/report.html")

@@ -10,7 +10,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from kryptonite.core.files import atomic_path, write_json
-from kryptonite.data.protocol import load_protocol
 from kryptonite.report.ablation import BASE, ORIGIN, TABLE, Cell, read_ablation, tidy
 from kryptonite.report.analysis import BASELINE
 from kryptonite.report.robustness import write_robustness
@@ -22,7 +21,7 @@ from kryptonite.runs.assess import assess
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.load import load
 from kryptonite.runs.provenance import provenance, shortcut_warnings
-from kryptonite.runs.report import Protocol
+from kryptonite.runs.report import Protocol, load_labelled
 from kryptonite.runs.run_dir import RunDir
 from kryptonite.runs.stages import train
 
@@ -50,7 +49,8 @@ def ablate(
         KryptoniteError: The run, the pairs or the images are wrong.
     """
     run = RunDir(Path(config.run))
-    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+    # Before hours of training variants.
+    pairs = load_labelled(run, protocol)
     trained = run.ablation / "runs"
     planned = plan(config, trained) if variants else []
     runs = {BASE: run}

@@ -22,6 +22,7 @@ from kryptonite.liveness.config import ProbeConfig
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.data import crop_cache
+from kryptonite.runs.origin import check_own_pairs
 from kryptonite.runs.run_dir import RunDir
 
 NOISE = (
@@ -141,6 +142,9 @@ def prepare_variant(variant: Variant, base: RunConfig, run: RunDir, cache: Path)
         base: Configuration of the base run.
         run: Folder of the variant's run.
         cache: Folder of aligned crops.
+
+    Raises:
+        DataError: The base run's frozen pairs are damaged.
     """
     config = copy.deepcopy(base)
     config.run, config.cache = str(run.path), str(cache)
@@ -151,6 +155,7 @@ def prepare_variant(variant: Variant, base: RunConfig, run: RunDir, cache: Path)
             place = getattr(place, step)
         setattr(place, last, value)
     origin, root = RunDir(Path(base.run)), Path(base.data.root)
+    check_own_pairs(origin)
     frozen = load_pairs(origin.pairs, root)
     if variant.alter is not None:
         tables = variant.alter(

@@ -23,6 +23,7 @@ from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP, UNREADABLE
 from kryptonite.runs.checks import check_images, check_pairs
 from kryptonite.runs.config import RunConfig
+from kryptonite.runs.origin import own_pairs_changed
 from kryptonite.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
@@ -186,10 +187,29 @@ def _align(
 
 def _frozen_pairs(config: RunConfig, val: pd.DataFrame) -> pd.DataFrame:
     """Loads the pairs that `kryptonite prepare` froze, else the run's own, else draws new ones."""
-    root, own = Path(config.data.root), RunDir(Path(config.run)).pairs
-    for frozen in (root / own.name, own):
-        if frozen.exists():
-            pairs = load_pairs(frozen, root)
-            if pairs["path_a"].isin(val["path"]).any():
-                return pairs
+    root, run = Path(config.data.root), RunDir(Path(config.run))
+    prepared = root / run.pairs.name
+    if prepared.exists():
+        pairs = load_pairs(prepared, root)
+        if pairs["path_a"].isin(val["path"]).any():
+            return pairs
+    own = _own_pairs(run, root)
+    if own is not None and own["path_a"].isin(val["path"]).any():
+        return own
     return make_pairs(val, config.data.pairs)
+
+
+def _own_pairs(run: RunDir, root: Path) -> pd.DataFrame | None:
+    """Loads the run's own pairs; None if there are none, or they are damaged."""
+    if not run.pairs.exists():
+        return None
+    if own_pairs_changed(run):
+        _log.warning(
+            "%s: not the pairs that %s was fitted on; made again", run.pairs, run.fusion.name
+        )
+        return None
+    try:
+        return load_pairs(run.pairs, root)
+    except DataError as error:
+        _log.warning("%s; made again", error)
+        return None

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kryptonite.core.errors import DataError
-from kryptonite.core.files import fingerprint, sha256_file, write_json, write_text
+from kryptonite.core.files import fingerprint, read_json, sha256_file, write_json, write_text
 from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.data.references import ReferenceTrials, draw_trials
 from kryptonite.detection.faces import CENTRE_CROP
@@ -47,7 +47,7 @@ from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.config import RunConfig
 from kryptonite.runs.data import TrainingData
 from kryptonite.runs.model_card import model_card
-from kryptonite.runs.origin import BRANCHES, FINGERPRINT, describe_branches
+from kryptonite.runs.origin import BRANCHES, FINGERPRINT, PAIRS, describe_branches
 from kryptonite.runs.run_dir import RunDir
 
 GENUINE_PAIRS = 10_000  # per source and kind: ten false matches at an FMR of 0.1%
@@ -65,7 +65,7 @@ def fit_fusions(
     Skipped when the run holds the result of the same inputs.
 
     Args:
-        run: Folder with the trained branches.
+        run: Folder with the trained branches and the frozen pairs.
         config: The run's configuration.
         data: What the branches were trained and validated on.
         stages: Figures of the branches' training, by stage.
@@ -87,6 +87,7 @@ def fit_fusions(
     branches = describe_branches(run, data.cache.aligner)
     done = _fitted(run, mark, branches)
     if done is not None:
+        _renew_pairs(run)
         _log.info("fusion: done already, unchanged, skipped")
         return done
     differential = DifferentialDetector.load(run.comparison) if config.comparison.pairs else None
@@ -124,7 +125,7 @@ def fit_fusions(
         )
         for name, verifier in verifiers.items()
     }
-    origin = {FINGERPRINT: mark, BRANCHES: branches}
+    origin = {FINGERPRINT: mark, BRANCHES: branches, PAIRS: sha256_file(run.pairs)}
     chosen = verifiers[config.fusion.name]
     several = (
         _fit_several(chosen, trials, everything, differential, config.fusion.fmr) if trials else {}
@@ -263,3 +264,10 @@ def _fitted(run: RunDir, mark: str, branches: dict[str, Any]) -> dict[str, Any] 
     # Files of older versions hold no origin.
     same = origin.get(FINGERPRINT, mark) == mark and origin.get(BRANCHES, branches) == branches
     return metrics if same and metrics.get(FINGERPRINT) == mark else None
+
+
+def _renew_pairs(run: RunDir) -> None:
+    """Stores the hash of pairs that are the same by content; paths differ where the data moved."""
+    stored, now = read_json(run.fusion), sha256_file(run.pairs)
+    if stored.get(PAIRS) != now:
+        write_json(run.fusion, {**stored, PAIRS: now})

@@ -15,7 +15,7 @@ from kryptonite.fusion.verifier import load_origin
 from kryptonite.nn.train.fingerprints import model_fingerprint, strip_runtime
 from kryptonite.runs.run_dir import RunDir
 
-BRANCHES, FINGERPRINT = "branches", "fingerprint"  # sections of fusion.json
+BRANCHES, FINGERPRINT, PAIRS = "branches", "fingerprint", "pairs"  # sections of fusion.json
 
 
 def describe_branches(
@@ -89,4 +89,31 @@ def check_branches(
         raise DataError(
             f"{run.fusion}: fitted on {', '.join(found)}. A training was cut short, or a file "
             "replaced; `python train.py` with the run's settings makes the parts agree again"
+        )
+
+
+def own_pairs_changed(run: RunDir) -> bool:
+    """Whether the frozen pairs in the folder are other ones than its fusions were fitted on.
+
+    Scoring reads no frozen pairs, so loading does not ask. False where nothing tells: in folders of
+    versions that did not store this, and where the file of the fusions is missing or damaged, which
+    loading refuses.
+    """
+    try:
+        stored = load_origin(run.fusion).get(PAIRS)
+    except DataError:
+        return False
+    return stored is not None and run.pairs.exists() and sha256_file(run.pairs) != stored
+
+
+def check_own_pairs(run: RunDir) -> None:
+    """Checks that the frozen pairs in the folder are those its fusions were fitted on.
+
+    Raises:
+        DataError: They are not; see `own_pairs_changed`.
+    """
+    if own_pairs_changed(run):
+        raise DataError(
+            f"{run.pairs}: not the pairs that {run.fusion.name} was fitted on. A training was cut "
+            "short, or the file changed; `python train.py` with the run's settings makes it again"
         )

@@ -1,8 +1,11 @@
 """Assess a run on labelled pairs and write its report."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from kryptonite.core.files import write_json
 from kryptonite.data.csv_tables import read_table
@@ -16,6 +19,7 @@ from kryptonite.report.transfer import COLUMNS, Row, parse_transfer
 from kryptonite.runs.assess import assess
 from kryptonite.runs.checks import check_kinds
 from kryptonite.runs.load import load
+from kryptonite.runs.origin import check_own_pairs
 from kryptonite.runs.provenance import provenance, shortcut_warnings, split_warnings
 from kryptonite.runs.references import score_references
 from kryptonite.runs.run_dir import RunDir
@@ -39,6 +43,27 @@ class Protocol:
     cache: Path | str = ".cache/crops"
     device: str = "auto"
     resamples: int = 1000
+
+
+def load_labelled(run: RunDir, protocol: Protocol) -> pd.DataFrame:
+    """Loads the pairs to assess a run on.
+
+    Args:
+        run: Folder of the run.
+        protocol: Says which pairs.
+
+    Returns:
+        Columns `data.pairs.PAIR_COLUMNS`.
+
+    Raises:
+        DataError: Names file and row; a kind of pair is missing; or the pairs are the run's own
+            and not those its fusions were fitted on.
+    """
+    if os.path.abspath(protocol.pairs_file) == os.path.abspath(run.pairs):
+        check_own_pairs(run)
+    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
+    check_kinds(pairs["kind"], str(protocol.pairs_file))
+    return pairs
 
 
 def read_transfer(path: Path | str) -> list[Row]:
@@ -69,8 +94,7 @@ def write_run_report(
     """
     # Before minutes of scoring.
     cells = [] if transfer is None else read_transfer(transfer)
-    pairs = load_protocol(protocol.pairs_file, protocol.data_root)
-    check_kinds(pairs["kind"], str(protocol.pairs_file))
+    pairs = load_labelled(run, protocol)
     pipeline = load(run.path, protocol.cache, protocol.device)
     assessment = assess(pipeline, run, pairs)
     scored, unreadable = assessment.scored, len(assessment.unreadable)

@@ -153,7 +153,12 @@ SCORED_WITH = [
     "comparison/comparer.json",
     "comparison/comparer.safetensors",
 ]
-RESTARTED = [*(f"{branch}/stage.json" for branch in BRANCHES), "metrics.json", *SCORED_WITH]
+RESTARTED = [
+    *(f"{branch}/stage.json" for branch in BRANCHES),
+    "metrics.json",
+    *SCORED_WITH,
+    "pairs_val.csv",
+]
 CHECKPOINTS = ["start.json", "0/ended.json", "0/best.ckpt", "0/last.ckpt"]
 
 
@@ -195,6 +200,50 @@ def test_train_makes_a_damaged_file_again(data, run, trained, call, number, name
     if name != "config.yaml":  # which is written at every start
         part = name.partition("/")[0] if "/" in name else name
         assert any(part in line and "again" in line for line in said.splitlines()), said
+
+
+def cut_rows(run):
+    """Leaves ten pairs out; what is left is a whole table."""
+    lines = (run / "pairs_val.csv").read_bytes().splitlines(keepends=True)
+    (run / "pairs_val.csv").write_bytes(b"".join(lines[:-10]))
+
+
+def test_evaluate_and_ablate_refuse_the_runs_pairs_when_rows_are_missing(data, run, call, tmp_path):
+    cut_rows(run)
+    expected = "pairs_val.csv: not the pairs that fusion.json was fitted on"
+    for command, extra in (("evaluate", ["--resamples", "5"]), ("ablate", ["--quick"])):
+        status, said = call(command, *scoring(data, run, *extra))
+        assert status == 2 and expected in message(said), said
+    assert not (run / "report.html").exists() and not (run / "ablation").exists()
+    # Variants train on these pairs, whichever are measured; scoring reads none of them.
+    shutil.copy(run / "pairs_val.csv", tmp_path / "pairs.csv")
+    other = ["--pairs", tmp_path / "pairs.csv", "--resamples", "5"]
+    status, said = call("ablate", *scoring(data, run, *other))
+    assert status == 2 and expected in message(said), said
+    out = ["--out", tmp_path / "r.html"]
+    assert call("evaluate", *scoring(data, run, *other, *out))[0] == 0
+    assert call("submit", *scoring(data, run))[0] == 0
+
+
+def test_train_makes_the_runs_pairs_again_when_rows_are_missing(data, run, trained, call):
+    cut_rows(run)
+    status, said = call("train", *options(data, run))
+    assert status == 0 and said.count("done already") == 4, said
+    assert "pairs_val.csv: not the pairs that fusion.json was fitted on; made again" in said
+    for name in ("pairs_val.csv", "fusion.json", "metrics.json"):
+        assert (run / name).read_bytes() == (trained / name).read_bytes()
+    assert call("evaluate", *scoring(data, run, "--resamples", "5"))[0] == 0
+
+
+def test_evaluate_and_train_take_pairs_of_older_version_without_hash(data, run, trained, call):
+    fusion = json.loads((run / "fusion.json").read_text())
+    del fusion["pairs"]
+    (run / "fusion.json").write_text(json.dumps(fusion))
+    assert call("evaluate", *scoring(data, run, "--resamples", "5"))[0] == 0
+    status, said = call("train", *options(data, run))
+    assert status == 0 and said.count("done already") == 4
+    for name in ("pairs_val.csv", "fusion.json"):  # which holds the hash from now on
+        assert (run / name).read_bytes() == (trained / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
