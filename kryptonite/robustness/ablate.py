@@ -51,6 +51,7 @@ def ablate(
     run = RunDir(Path(config.run))
     # Before hours of training variants.
     pairs = load_labelled(run, protocol)
+    base = load(run.path, protocol.cache, protocol.device)
     trained = run.ablation / "runs"
     planned = plan(config, trained) if variants else []
     runs = {BASE: run}
@@ -61,7 +62,7 @@ def ablate(
 
     systems = []
     for name, place in runs.items():
-        pipeline = load(place.path, protocol.cache, protocol.device)
+        pipeline = base if name == BASE else load(place.path, protocol.cache, protocol.device)
         systems.append(System(name, pipeline, place, assess(pipeline, place, pairs)))
     table = tidy(_filled(systems, run.ablation, severities), protocol.resamples)
     with atomic_path(run.ablation / TABLE) as temporary:

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from kryptonite.cli.main import INTERRUPTED, run_command
 from kryptonite.robustness import ablate as ablate_module
@@ -82,3 +83,15 @@ def test_ablate_resumes_when_interrupted_and_reaches_the_report(folders, call, m
     status, said = call("evaluate", "--resamples", "20", "--device", "cpu")
     assert status == 0, said
     assert 'id="robustness"' in (folders / "run/report.html").read_text()
+
+
+def test_ablate_refuses_the_run_before_it_trains_variants_when_parts_disagree(
+    folders, call, monkeypatch
+):
+    stranger = folders / "run/liveness/model.safetensors"
+    tensors = load_file(stranger)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, stranger)
+    monkeypatch.setattr(ablate_module, "train", pytest.fail)
+    status, said = call("ablate", "--resamples", "20", "--device", "cpu")
+    assert status == 2 and "fitted on another liveness model than the folder's" in said
+    assert not (folders / "run/ablation").exists()
