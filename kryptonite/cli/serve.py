@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kryptonite.cli.arguments import add_device, add_engine, add_run, command_parser
 from kryptonite.core.errors import ConfigError
+from kryptonite.core.images import MAX_MEGAPIXELS
 from kryptonite.serve.limits import Limits
 
 DESCRIPTION = """\
@@ -21,7 +22,7 @@ EXAMPLES = (
 KEY_VARIABLE = "KRYPTONITE_API_KEY"
 _LIMITS = {
     "photo_megabytes": "largest file of a photo",
-    "megapixels": "largest photo",
+    "megapixels": f"largest photo, {MAX_MEGAPIXELS} at most",
     "requests": "requests that are received or wait at a time; more are answered with 503",
     "uploads": "requests of one client that are received at a time; more are answered with 429",
     "batch": "requests computed at a time",

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from kryptonite.core.errors import ConfigError
+from kryptonite.core.images import MAX_MEGAPIXELS
 
 _LARGE_PHOTOS = 4  # photos of the largest size that a request of more photos may hold together
 _FORM_BYTES = 2**16  # room for the fields beside the photos, and for the form around them
@@ -15,7 +16,8 @@ class Limits:
 
     Args:
         photo_megabytes: Size of a photo's file, in millions of bytes.
-        megapixels: Size of a photo, in millions of pixels.
+        megapixels: Size of a photo, in millions of pixels; at most what is decoded,
+            `core.images.MAX_MEGAPIXELS`.
         requests: Requests that are received or wait at a time; more are answered with 503.
         uploads: Requests of one client that are received at a time; more are answered with 429.
         batch: Requests computed at a time.
@@ -23,7 +25,7 @@ class Limits:
         answer_seconds: Time from the whole body to the answer.
 
     Raises:
-        ConfigError: A limit is not above 0, or infinite.
+        ConfigError: A limit is not above 0, or infinite, or larger photos are never decoded.
     """
 
     photo_megabytes: float = 10.0
@@ -38,6 +40,11 @@ class Limits:
         for name, value in vars(self).items():
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be above 0 and finite, got {value}")
+        if self.megapixels > MAX_MEGAPIXELS:
+            raise ConfigError(
+                f"megapixels must be at most {MAX_MEGAPIXELS}, the largest photo that is decoded, "
+                f"got {self.megapixels:g}"
+            )
 
     @property
     def photo_bytes(self) -> int:

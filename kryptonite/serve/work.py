@@ -112,8 +112,8 @@ class Worker:
         _, name, content = photo
         try:
             image = decode_rgb(content, name)
-        except ImageTooLargeError:
-            return too_many_pixels(name, self._limits)
+        except ImageTooLargeError as error:  # a limit of the decoder's, as on a side
+            return ServiceError("image_too_large", str(error))
         except ImageReadError as error:
             return ServiceError("unreadable_image", str(error))
         # Some files hold another image than their header says.

@@ -122,6 +122,7 @@ def test_serve_names_the_address_when_it_is_taken(served_run, capsys):
     ("option", "value", "says"),
     [
         ("--megapixels", "0", "megapixels must be above 0"),
+        ("--megapixels", "100.5", "megapixels must be at most 100, "),
         ("--answer_seconds", "inf", "answer_seconds must be above 0 and finite"),
         ("--port", "65536", "port 65536: must be from 0 to 65535"),
         ("--api_key_file", "empty", "holds no API key"),

@@ -32,9 +32,9 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def bomb(side):
-    """A PNG of few bytes that announces side × side pixels."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+def bomb(width, height=None):
+    """A PNG of few bytes that announces width × height pixels, or a square."""
+    header = struct.pack(">IIBBBBB", width, height or width, 8, 0, 0, 0, 0)
     pixels = zlib.compress(b"\0" * 1000)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
 
@@ -118,6 +118,8 @@ TEXT = b"This is a text, though it is called a photo."
         (with_(photo_a=b"<svg xmlns='x'/>"), "unreadable_image", "SVG"),
         (with_(photo_a=bomb(400)), "image_too_large", "0.1 megapixels"),
         (with_(photo_a=bomb(60_000)), "image_too_large", "megapixels"),
+        (with_(photo_b=bomb(100_001, 1)), "image_too_large",
+         "photo_b: 100001 × 1 pixels exceed the limit of 100000 pixels a side"),
         ({"json": {**PAIR, "photo_a": b64(bomb(2**30))}}, "image_too_large", "photo_a"),
         (with_(photo_a=lying_icon()), "image_too_large", "photo_a"),
         (with_(photo_b=GREY + bytes(100_000)), "image_too_large", "0.1 megabytes"),
