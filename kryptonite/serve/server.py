@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,6 +34,7 @@ def run_server(app: FastAPI, listener: socket.socket, grace: float) -> None:
         listener: An open socket.
         grace: Seconds that requests may take once the service is told to stop.
     """
+    _allow_all_connections()
     # The parser of forms logs bytes of what it cannot read.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     # Uvicorn's log of requests would hold addresses of clients.
@@ -44,3 +46,17 @@ def run_server(app: FastAPI, listener: socket.socket, grace: float) -> None:
         timeout_graceful_shutdown=round(grace),
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _allow_all_connections() -> None:
+    """Raises the soft limit on open files, which connections count as, to the hard one.
+
+    Under the usual 1024 as many silent connections would shut everybody else out.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS has a limit of its own below an infinite one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ FORM = "multipart/form-data; boundary=b"
 
 @contextmanager
 def serving(
-    run: Path, temporary: Path, *options: str, **environment: str
+    run: Path, temporary: Path, *options: str, files: int | None = None, **environment: str
 ) -> Iterator[tuple[subprocess.Popen, str, int]]:
     """Starts the service on a run called `tiny`, kills it at the end.
 
@@ -22,11 +23,17 @@ def serving(
         run: The run.
         temporary: Its folder for temporary files.
         options: Of the command.
+        files: Soft limit on open files that it starts with; this process's own unless given.
         environment: Variables beside those of this process.
 
     Returns:
         The process, its host and its port.
     """
+
+    def limit_files() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
     command = [sys.executable, "-m", "kryptonite", "serve", "--run", str(run)]
     process = subprocess.Popen(
         [*command, "--port", "0", "--device", "cpu", *options],
@@ -35,6 +42,7 @@ def serving(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=None if files is None else limit_files,
     )
     try:
         line = process.stdout.readline()

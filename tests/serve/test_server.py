@@ -20,8 +20,8 @@ from tests.serve.process import FORM, form, serving
 def start(served_run, tmp_path):
     """Starts `kryptonite serve` and gives the process, its host and its port."""
     with ExitStack() as stack:
-        yield lambda *options, **environment: stack.enter_context(
-            serving(served_run, tmp_path, *options, **environment)
+        yield lambda *options, **others: stack.enter_context(
+            serving(served_run, tmp_path, *options, **others)
         )
 
 
@@ -100,6 +100,17 @@ def test_serve_answers_behind_a_matcher_and_counts_clients_behind_a_proxy(start,
     assert answer.status == 429 and b'"too_many_uploads"' in answer.read()
     slow.send(body[1000:])
     assert slow.getresponse().status == 200
+
+
+@pytest.mark.slow
+def test_serve_answers_when_more_sockets_are_silent_than_its_soft_limit_allows(start):
+    _, host, port = start(files=256)
+    with ExitStack() as idle:
+        for _ in range(400):
+            idle.enter_context(socket.create_connection((host, port), timeout=60))
+        connection = http.client.HTTPConnection(host, port, timeout=20)
+        connection.request("GET", "/v1/health")
+        assert connection.getresponse().status == 200
 
 
 def test_serve_says_what_to_install_when_the_extra_is_missing(monkeypatch, capsys):
