@@ -87,14 +87,17 @@ def read_key(file: str | None) -> str:
     """The API key; empty for none.
 
     Raises:
-        ConfigError: The file is empty, or there are two keys.
+        ConfigError: The file is empty or no text, or there are two keys.
     """
     variable = os.environ.get(KEY_VARIABLE, "")
     if file is None:
         return variable
     if variable:
         raise ConfigError(f"--api_key_file: {KEY_VARIABLE} is set too; give one of them")
-    key = Path(file).read_text(encoding="utf-8").strip()
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: holds no API key: it is not UTF-8 text") from error
     if not key:
         raise ConfigError(f"{file}: holds no API key")
     return key

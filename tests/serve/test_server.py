@@ -138,11 +138,13 @@ def test_serve_names_the_address_when_it_is_taken(served_run, capsys):
         ("--port", "65536", "port 65536: must be from 0 to 65535"),
         ("--api_key_file", "empty", "holds no API key"),
         ("--api_key_file", "gone", "gone: No such file"),
+        ("--api_key_file", "binary", "binary: holds no API key: it is not UTF-8 text"),
     ],
 )
 def test_serve_refuses_wrong_options(tmp_path, monkeypatch, capsys, option, value, says):
     monkeypatch.chdir(tmp_path)
     Path("empty").write_text("\n")
+    Path("binary").write_bytes(b"\xff\xfekey")
     assert main(["serve", "--run", "nowhere", option, value]) == 2
     assert says in capsys.readouterr().err
 
