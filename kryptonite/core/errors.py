@@ -33,6 +33,10 @@ class TrainingError(KryptoniteError):
     """A training diverged: its loss or its weights are no longer finite."""
 
 
+class ServiceStartError(KryptoniteError):
+    """The service could not start, for example because its first, blank pair failed."""
+
+
 class MetricError(KryptoniteError):
     """A metric is undefined on these scores, for example because a class is missing."""
 

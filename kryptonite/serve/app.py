@@ -74,6 +74,9 @@ def create_app(
         limits: Bounds on requests.
         key: The API key that clients must send; empty asks for none.
         gate: The gate, if there is one; `about` describes it, too.
+
+    Returns:
+        The application. Where its start fails, its `state.failure` is the reason.
     """
     worker = Worker(pipeline, limits, gate)
     metrics = Metrics(lambda: batcher.waiting)
@@ -83,8 +86,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await run_sync(worker.warm_up)
-        batcher.start()
+        try:
+            await run_sync(worker.warm_up)
+            batcher.start()
+        except Exception as error:
+            app.state.failure = error  # servers keep no more of it than its text
+            raise
         yield
         await run_sync(batcher.stop)
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
+from kryptonite.core.errors import ServiceStartError
+
 _BACKLOG = 1024
 
 
@@ -33,6 +35,9 @@ def run_server(app: FastAPI, listener: socket.socket, grace: float) -> None:
         app: The application.
         listener: An open socket.
         grace: Seconds that requests may take once the service is told to stop.
+
+    Raises:
+        ServiceStartError: The service could not start.
     """
     _allow_all_connections()
     # The parser of forms logs bytes of what it cannot read.
@@ -45,7 +50,28 @@ def run_server(app: FastAPI, listener: socket.socket, grace: float) -> None:
         server_header=False,
         timeout_graceful_shutdown=round(grace),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server = _Server(config)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # of a start that failed; older versions of uvicorn return
+        if server.started:
+            raise
+    if not server.started:
+        failure = getattr(app.state, "failure", None)
+        reason = f": {type(failure).__name__}: {failure}" if failure else ""
+        raise ServiceStartError(f"the service could not start{reason}") from failure
+
+
+class _Server(uvicorn.Server):
+    """Leaves it to `run_server` to say why the start failed."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts without uvicorn's log of the error."""
+        log = logging.getLogger("uvicorn.error")
+        level = log.level
+        log.setLevel(logging.CRITICAL)
+        await super().startup(sockets)
+        log.setLevel(level)
 
 
 def _allow_all_connections() -> None:

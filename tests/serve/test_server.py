@@ -5,14 +5,16 @@ import re
 import signal
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from kryptonite.cli import serve
 from kryptonite.cli.main import main
 from kryptonite.serve.server import listen
+from kryptonite.serve.work import Worker
 from tests.serve.process import FORM, form, serving
 
 
@@ -127,6 +129,30 @@ def test_serve_names_the_address_when_it_is_taken(served_run, capsys):
         call = ["serve", "--run", str(served_run), "--device", "cpu", "--port", port]
         assert main(call) == 2
     assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("uvicorn_returns", [False, True])
+def test_serve_ends_with_2_and_one_line_when_it_cannot_start(
+    served_run, monkeypatch, capfd, uvicorn_returns
+):
+    def warm_up(self):
+        raise RuntimeError("no memory\nleft")
+
+    run = uvicorn.Server.run
+
+    def run_as_before(self, sockets):
+        """Returns where the start failed, as uvicorn did before it exited with 3."""
+        with suppress(SystemExit):
+            run(self, sockets)
+
+    monkeypatch.setattr(Worker, "warm_up", warm_up)
+    if uvicorn_returns:
+        monkeypatch.setattr(uvicorn.Server, "run", run_as_before)
+    assert main(["serve", "--run", str(served_run), "--device", "cpu", "--port", "0"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if "torch on cpu" not in line] == [
+        "kryptonite serve: the service could not start: RuntimeError: no memory left"
+    ]
 
 
 @pytest.mark.parametrize(
