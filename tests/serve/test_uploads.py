@@ -180,6 +180,10 @@ def referenced(*references, **data):
         (referenced(*[bomb(300)] * 4), "unreadable_image", "references[0]"),
         (referenced(*[bomb(300)] * 5), "image_too_large", "together exceed 0.4 megapixels"),
         (referenced(*[bytes(99_000)] * 8), "body_too_large", "bytes"),
+        # Five large photos fit a body as they are, but not as base64.
+        (referenced(*[bytes(99_000)] * 5), "unreadable_image", "references[0]"),
+        ({"json": {"probe": b64(GREY), "references": [b64(bytes(99_000))] * 5}},
+         "body_too_large", "bytes"),
     ],
 )  # fmt: skip
 def test_verify_references_refuses_with_a_code_and_a_sentence(make_client, request_, code, says):
