@@ -8,8 +8,9 @@ import numpy as np
 from kryptonite.core.errors import MALFORMED, DataError
 from kryptonite.fusion.calibration import Calibration, fit_calibration
 from kryptonite.fusion.evidence import REFUSED, Evidence
-from kryptonite.fusion.fusers import FUSERS, Fuser, fit_fuser
+from kryptonite.fusion.fusers import Fuser, fit_fuser
 from kryptonite.fusion.guard import GenuinePairs, guard
+from kryptonite.fusion.verifier import read_calibration, read_fuser
 
 # Of the guard: FMR of the threshold, and how many mated pairs the spoof evidence may cost there.
 GUARD_FMR, GUARD_COST = 0.01, 0.005
@@ -71,10 +72,10 @@ class CalibratedFuser:
         """Inverse of `to_dict`; scores are the same to the bit.
 
         Raises:
-            DataError: The form is another.
+            DataError: The form is another, or a number is not finite.
         """
         try:
-            fuser = FUSERS[value["name"]](**value["parameters"])
-            return cls(fuser, Calibration(**value["calibration"]))
+            fuser = read_fuser(value["name"], value["parameters"])
+            return cls(fuser, read_calibration(value["calibration"]))
         except MALFORMED as error:
             raise DataError(f"not a calibrated fuser ({error})") from error

@@ -145,6 +145,39 @@ def load_origin(path: Path | str) -> dict[str, Any]:
         raise DataError(f"{path}: not a fusion file ({error})") from error
 
 
+def read_fuser(name: str, parameters: dict[str, Any]) -> Fuser:
+    """Makes a fuser of its parameters as JSON stores them; raises one of `MALFORMED`."""
+    return FUSERS[name](**{each: _all_finite(value) for each, value in parameters.items()})
+
+
+def read_calibration(parameters: dict[str, Any]) -> Calibration:
+    """Makes a calibration of its parameters as JSON stores them; raises one of `MALFORMED`."""
+    return Calibration(**{name: finite(value) for name, value in parameters.items()})
+
+
+def finite(stored: Any) -> float:
+    """Checks a threshold or parameter, since JSON's reader takes NaN and infinity, too.
+
+    No score reaches NaN, so every pair would be refused without a word; all reach -infinity.
+
+    Raises:
+        ValueError: The number is not finite.
+        TypeError: It is none.
+    """
+    try:
+        value = float(stored)
+    except OverflowError:  # an integer beyond all floats
+        value = math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"a threshold or parameter is {value}")
+    return value
+
+
+def _all_finite(stored: Any) -> Any:
+    """Checks a number, or all of a list of any depth."""
+    return [_all_finite(each) for each in stored] if isinstance(stored, list) else finite(stored)
+
+
 def _plain(verifier: Verifier) -> dict[str, Any]:
     rule = verifier.abstention
     return {
@@ -157,21 +190,13 @@ def _plain(verifier: Verifier) -> dict[str, Any]:
 
 def _verifier(name: str, stored: dict[str, Any]) -> Verifier:
     return Verifier(
-        FUSERS[name](**stored["parameters"]),
-        _finite(stored["threshold"]),
-        {rate: _finite(value) for rate, value in stored.get("at_fmr", {}).items()},
+        read_fuser(name, stored["parameters"]),
+        finite(stored["threshold"]),
+        {rate: finite(value) for rate, value in stored.get("at_fmr", {}).items()},
         _abstention(stored["cannot_say"]) if "cannot_say" in stored else None,
     )
 
 
 def _abstention(stored: dict[str, Any]) -> Abstention:
-    calibration = {name: _finite(value) for name, value in stored["calibration"].items()}
-    least = {name: _finite(value) for name, value in stored["least"].items()}
-    return Abstention(_finite(stored["share"]), Calibration(**calibration), least)
-
-
-def _finite(number: Any) -> float:
-    # No score reaches NaN: every pair would be refused without a word.
-    if not math.isfinite(value := float(number)):
-        raise ValueError(f"a threshold is {value}")
-    return value
+    least = {name: finite(value) for name, value in stored["least"].items()}
+    return Abstention(finite(stored["share"]), read_calibration(stored["calibration"]), least)

@@ -15,6 +15,7 @@ from kryptonite.data.calibration import read_calibration
 from kryptonite.fusion.cross import cross_fit_by
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.matcher import CalibratedFuser
+from kryptonite.fusion.verifier import finite
 from kryptonite.inference.gate import MatcherGate, gate_evidence
 from kryptonite.metrics.error_rates import pair_metrics
 from kryptonite.report.analysis import FMRS, SystemScores
@@ -164,7 +165,7 @@ def load_gate(
     try:
         stored = read_json(path)
         fuser = CalibratedFuser.from_dict(stored["fuser"])
-        thresholds = {name: float(value) for name, value in stored["thresholds"].items()}
+        thresholds = {name: finite(value) for name, value in stored["thresholds"].items()}
         branches = stored[BRANCHES]
         if not thresholds:
             raise ValueError("it has no thresholds")

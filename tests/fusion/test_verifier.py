@@ -66,6 +66,12 @@ def test_load_verifiers_offers_the_stored_threshold_alone_when_file_is_older(tmp
         json.dumps({"chosen": "none", "fusers": {"magic": {"parameters": {}, "threshold": 0}}}),
         json.dumps({"chosen": "none", "fusers": {"none": {"parameters": {"x": 1}}}}),
         '{"chosen": "none", "fusers": {"none": {"parameters": {}, "threshold": NaN}}}',
+        '{"chosen": "none", "fusers": {"none": {"parameters": {}, "threshold": 1%s}}}'
+        % ("0" * 400),
+        '{"chosen": "none", "fusers": {"none": {"parameters": {}, "threshold": [0.5]}}}',
+        '{"chosen": "gate", "fusers": {"gate": {"parameters": {"identity_slope": 1, '
+        '"identity_intercept": 0, "genuine_slope": 1, "genuine_intercept": Infinity}, '
+        '"threshold": 0}}}',
         json.dumps(
             {
                 "chosen": "none",

@@ -1,7 +1,7 @@
 """Fitting a gate on labelled pairs, its file, and the commands around it."""
 
 import json
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.gate import gate_evidence
 from kryptonite.metrics.error_rates import pair_metrics
 from kryptonite.runs.gate import GateSettings, fit_gate, load_gate
-from tests.tiny import write_run
+from tests.tiny import write_gate, write_run
 
 
 @pytest.fixture
@@ -87,6 +87,18 @@ def test_load_gate_refuses_a_gate_of_another_run_and_other_files(
         load_gate(tmp_path / "gate.json", other, device="cpu")
     with pytest.raises(DataError, match=r"fusion\.json: not a gate"):
         load_gate(run / "fusion.json", run, device="cpu")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("place", [("thresholds", "fmr=0.01"), ("fuser", "calibration", "slope")])
+def test_load_gate_refuses_numbers_that_are_not_finite(run, tmp_path, place, number):
+    path = write_gate(tmp_path / "gate.json", run)
+    gate = json.loads(path.read_text())
+    *sections, name = place
+    reduce(dict.__getitem__, sections, gate)[name] = number
+    path.write_text(json.dumps(gate))
+    with pytest.raises(DataError, match=rf"gate\.json: not a gate .* is {number}"):
+        load_gate(path, run, device="cpu")
 
 
 def test_fit_gate_counts_pairs_without_a_face_as_refused(
