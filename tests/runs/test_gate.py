@@ -6,15 +6,19 @@ from functools import partial, reduce
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from safetensors.torch import load_file, save_file
 
 from kryptonite.cli.main import main
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import write_json
 from kryptonite.fusion.cross import cross_fit_by
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.matcher import CalibratedFuser
 from kryptonite.inference.gate import gate_evidence
 from kryptonite.metrics.error_rates import pair_metrics
 from kryptonite.runs.gate import GateSettings, fit_gate, load_gate
+from kryptonite.runs.load import load
 from tests.tiny import write_gate, write_run
 
 
@@ -82,11 +86,38 @@ def test_load_gate_refuses_a_gate_of_another_run_and_other_files(
 ):
     fit_gate(run, calibration, tmp_path / "gate.json", settings)
     other = write_run(tmp_path / "other")
-    (other / "images.csv").write_text("key,label,split,is_synthetic,species\nx,a,val,0,\n")
+    weights = load_file(other / "liveness/model.safetensors")
+    save_file(
+        {name: 2 * each for name, each in weights.items()}, other / "liveness/model.safetensors"
+    )
     with pytest.raises(DataError, match="fitted with another run"):
         load_gate(tmp_path / "gate.json", other, device="cpu")
     with pytest.raises(DataError, match=r"fusion\.json: not a gate"):
         load_gate(run / "fusion.json", run, device="cpu")
+
+
+def test_load_gate_answers_with_the_published_copy_of_its_run(
+    run, calibration, settings, tmp_path, face_pairs
+):
+    described = json.loads((run / "recognition/model.json").read_text())
+    source = {"source": f"weights of {tmp_path}/data/network"}
+    write_json(run / "recognition/model.json", {**described, **source})
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["root"] = str(tmp_path / "data")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    fit_gate(run, calibration, tmp_path / "gate.json", settings)
+    load(run, device="cpu").save_pretrained(tmp_path / "published")
+    # It has neither the list of images nor the paths that the run's files hold.
+    assert not (tmp_path / "published/images.csv").exists()
+    assert str(tmp_path) not in (tmp_path / "published/recognition/model.json").read_text()
+    pair = face_pairs.iloc[0]
+    answers = [
+        load_gate(tmp_path / "gate.json", folder, device="cpu").score(
+            0.4, *pair[["path_a", "path_b"]]
+        )
+        for folder in (run, tmp_path / "published")
+    ]
+    assert answers[0].llr == answers[1].llr is not None
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
