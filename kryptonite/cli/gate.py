@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ def _score_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("photo_a", metavar="A", help="image file")
     parser.add_argument("photo_b", metavar="B", help="image file")
     parser.add_argument(
-        "--similarity", type=float, required=True, help="your matcher's similarity of them"
+        "--similarity",
+        type=float,
+        required=True,
+        help="your matcher's similarity of them; a negative one with =, as --similarity=-1e-3",
     )
     parser.add_argument("--gate", default="gate.json", help="file that `gate fit` wrote")
     add_run(parser)
@@ -152,7 +156,10 @@ def _in_words(figures: dict[str, Any]) -> list[str]:
 
 
 def _score(arguments: list[str], program: str) -> int:
-    options = _score_parser(program).parse_args(arguments)
+    parser = _score_parser(program)
+    options = parser.parse_args(arguments)
+    if not math.isfinite(options.similarity):
+        parser.error("--similarity must be finite")
 
     from kryptonite.core.images import shown
     from kryptonite.runs.gate import load_gate

@@ -190,6 +190,25 @@ def test_gate_commands_fit_and_score(run, calibration, tmp_path, face_pairs, cap
     assert printed.startswith(answer["reason"]) and f"{answer['llr']:.4f}" in printed
 
 
+@pytest.mark.parametrize("similarity", ["nan", "inf", "-inf", "1e999"])
+def test_gate_score_refuses_a_similarity_that_is_not_finite_before_the_run_is_loaded(
+    similarity, capsys
+):
+    with pytest.raises(SystemExit) as end:
+        main(["gate", "score", "a.jpg", "b.jpg", f"--similarity={similarity}", "--run", "nowhere"])
+    assert end.value.code == 2
+    assert "--similarity must be finite" in capsys.readouterr().err
+
+
+def test_gate_score_help_says_how_to_give_a_negative_similarity(capsys):
+    with pytest.raises(SystemExit):
+        main(["gate", "score", "--help"])
+    assert "--similarity=-1e-3" in capsys.readouterr().out
+    call = ["gate", "score", "a.jpg", "b.jpg", "--similarity=-1e-3", "--run", "nowhere"]
+    assert main(call) == 2  # for want of a gate
+    assert "gate.json: not a gate" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["open"], ["fit"], ["score", "a.jpg", "b.jpg"]])
 def test_gate_command_ends_with_2_when_arguments_are_wrong(arguments):
     with pytest.raises(SystemExit) as end:
