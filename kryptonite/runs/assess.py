@@ -118,11 +118,7 @@ def assess(pipeline: Pipeline, run: RunDir, pairs: pd.DataFrame) -> Assessment:
 
 
 def _seen(run: RunDir, table: FeatureTable) -> dict[str, int]:
-    known = run.read_images()
-    return {
-        split: int(np.isin(table.features.keys, known.loc[known["split"] == split, "key"]).sum())
-        for split in ("train", "val")
-    }
+    return run.count_seen(table.features.keys)
 
 
 def _images(pipeline: Pipeline, features: FeatureTable, table: pd.DataFrame) -> pd.DataFrame:

@@ -77,8 +77,9 @@ def fit_gate(
 
     Returns:
         The figures that the file holds: `report.scores.compute_score_findings` of the `matcher`
-        alone and `gated`, less the curves; `fusion`; `fusions` (`cllr` and `sv_eer` of each);
-        `refused` and `unreadable` (numbers of pairs); `provenance`.
+        alone and `gated`, less the curves, whose `warnings` also say which photos the run's
+        training saw; `fusion`; `fusions` (`cllr` and `sv_eer` of each); `refused` and `unreadable`
+        (numbers of pairs); `provenance`.
 
     Raises:
         DataError: The run or the table is wrong, a kind of pair is missing, there are too few
@@ -112,6 +113,7 @@ def fit_gate(
     findings = compute_score_findings(
         scored, ScoreSettings(ALONE, settings.fmrs, settings.resamples)
     )
+    findings["warnings"] += _warnings(folder, table)
     provenance = {
         "scores": str(calibration),
         "scores_sha256": sha256_file(calibration),
@@ -196,6 +198,25 @@ def _check_direction(pairs: pd.DataFrame, path: Path | str) -> None:
             f"{medians['same']:g}) than for pairs of two ({medians['different']:g}); of a distance "
             "give the negative"
         )
+
+
+def _warnings(run: RunDir, table: pd.DataFrame) -> list[str]:
+    """Says which photos the run has seen; a published run no longer tells."""
+    if not run.images.exists():
+        return []
+    keys = pd.unique(pd.concat([table["key_a"], table["key_b"]]))
+    seen, found = run.count_seen(keys), []
+    if seen["train"]:
+        found.append(
+            f"{seen['train']} of the {len(keys)} photos were trained on by the run: the figures "
+            "flatter the gate."
+        )
+    if seen["val"]:
+        found.append(
+            f"{seen['val']} of the {len(keys)} photos are validation images of the run, whose "
+            "checkpoints were picked on these people: expect more error on others."
+        )
+    return found
 
 
 def _cross_fitted(name: str, table: pd.DataFrame, folds: int, source: Path | str) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -173,6 +174,24 @@ class RunDir:
             raise DataError(
                 f"{self.images}: cannot be read ({_line(error)}); `python train.py` writes it"
             ) from error
+
+    def count_seen(self, keys: np.ndarray) -> dict[str, int]:
+        """Counts the images, by content, that the run's training saw.
+
+        Args:
+            keys: N distinct, as `read_images` gives them.
+
+        Returns:
+            How many are in the splits `train` and `val`.
+
+        Raises:
+            DataError: As for `read_images`.
+        """
+        known = self.read_images()
+        return {
+            split: int(np.isin(keys, known.loc[known["split"] == split, "key"]).sum())
+            for split in ("train", "val")
+        }
 
     def check_finished(self) -> None:
         """Checks that scoring finds all it needs.

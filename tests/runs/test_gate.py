@@ -166,6 +166,32 @@ def test_fit_gate_raises_when_people_are_too_few(run, calibration, settings, tmp
         fit_gate(run, calibration, tmp_path / "gate.json", settings)
 
 
+def test_gate_fit_warns_of_photos_that_the_run_has_seen(
+    run, calibration, tmp_path, pipeline, capsys
+):
+    table = gate_evidence(pipeline, pd.read_csv(calibration))
+    keys = pd.unique(pd.concat([table["key_a"], table["key_b"]]))
+    splits = ["train"] * 3 + ["val"] * 5
+    rows = [f"{key},x,{split},0," for key, split in zip(keys[:8], splits, strict=True)]
+    listed = "\n".join(["key,label,split,is_synthetic,species", *rows])
+    (run / "images.csv").write_text(f"{listed}\n")
+    out = tmp_path / "gate.json"
+    places = ["--run", str(run), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    files = ["--scores", str(calibration), "--out", str(out)]
+    assert main(["gate", "fit", *files, *places, "--fmr", "0.2", "--resamples", "5"]) == 0
+    said = capsys.readouterr().err
+    stored = json.loads(out.read_text())["figures"]["warnings"]
+    for warning in (
+        "3 of the 24 photos were trained on by the run: ",
+        "5 of the 24 photos are validation images of the run, ",
+    ):
+        assert f"note: {warning}" in said and warning in out.with_suffix(".html").read_text()
+        assert any(each.startswith(warning) for each in stored)
+    (run / "images.csv").unlink()  # as in a published run
+    assert main(["gate", "fit", *files, *places, "--fmr", "0.2", "--resamples", "5"]) == 0
+    assert "by the run" not in capsys.readouterr().err
+
+
 def test_gate_commands_fit_and_score(run, calibration, tmp_path, face_pairs, capsys):
     out = str(tmp_path / "gate.json")
     places = ["--run", str(run), "--device", "cpu"]
