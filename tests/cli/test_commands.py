@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -74,6 +75,18 @@ def test_verify_prints_reason_scores_and_both_photos(system, photos, pipeline, c
         found = f"face found after padding the photo, probability of synthetic {probability:.4f}"
         assert line == f"{photo}: {found}"
     assert lines[4].endswith(" seconds") and len(lines) == 5
+
+
+def test_verify_and_explain_escape_names_that_cannot_be_printed(system, photos, tmp_path, capsys):
+    odd = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/caf\xe9.png", b"/a\nb.png")]
+    for photo, name in zip(photos, odd, strict=True):
+        shutil.copy(photo, name)
+    assert main(["verify", *odd, *system]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and "caf\\udce9.png: face" in lines[2] and "a\\nb.png: face" in lines[3]
+    sheet = tmp_path / "sheet.html"
+    assert main(["explain", *odd, *system, "--out", str(sheet)]) == 0
+    assert "caf\\udce9.png" in sheet.read_text(encoding="utf-8")
 
 
 def test_verify_decides_at_the_threshold_of_the_name(run, system, photos, capsys):

@@ -202,6 +202,15 @@ def test_train_makes_a_damaged_file_again(data, run, trained, call, number, name
         assert any(part in line and "again" in line for line in said.splitlines()), said
 
 
+def test_train_writes_the_model_card_again_when_it_is_gone(data, run, call):
+    card = (run / "model_card.md").read_text().splitlines()
+    (run / "model_card.md").unlink()
+    status, said = call("train", *options(data, run))
+    assert status == 0, said
+    again = (run / "model_card.md").read_text().splitlines()
+    assert again[1:] == card[1:]  # the first line names the folder
+
+
 def cut_rows(run):
     """Leaves ten pairs out; what is left is a whole table."""
     lines = (run / "pairs_val.csv").read_bytes().splitlines(keepends=True)
