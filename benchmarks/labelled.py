@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from kryptonite.cli.arguments import add_protocol, add_run, protocol_of
-from kryptonite.data.protocol import load_protocol
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.runs.load import load
+from kryptonite.runs.report import load_labelled
 from kryptonite.runs.run_dir import RunDir
 
 
@@ -50,5 +50,5 @@ def open_labelled(options: argparse.Namespace) -> Labelled:
     """
     run = RunDir(Path(options.run))
     protocol = protocol_of(options, run)
-    pipeline = load(run.path, protocol.cache, protocol.device)
-    return Labelled(run, pipeline, load_protocol(protocol.pairs_file, protocol.data_root))
+    pairs = load_labelled(run, protocol)
+    return Labelled(run, load(run.path, protocol.cache, protocol.device), pairs)

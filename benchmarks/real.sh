@@ -5,8 +5,8 @@
 # photos of other people from other cameras, which teach the detector what is no sign of synthesis;
 # without one, a folder `wild` beside DATA_ROOT is taken if it exists. If the weights of a diffusion
 # autoencoder (taef2_encoder.safetensors, taef2_decoder.safetensors) lie beside WEIGHTS, the detector
-# learns from its round trips too. On two CPU cores it takes about an hour for 6,000
-# training images.
+# learns from its round trips too. On two CPU cores it takes about an hour for 6,000 training
+# images.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 DATA_ROOT WEIGHTS OUT [GENUINE_ROOT…]" >&2

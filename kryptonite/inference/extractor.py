@@ -230,10 +230,9 @@ class FeatureExtractor:
         if file and file.exists():
             with suppress(DataError, KeyError, ValueError):  # damaged: made again
                 kept = ImageFeatures.from_tensors(load_tensors(file).tensors)
-                omitted = set(shard.keys).difference(kept.keys)
-                known = len(kept.keys) + len(omitted) == len(shard.keys)
+                held, wanted = set(kept.keys), set(shard.keys)
                 # A newer decoder may read what an older one could not.
-                if known and not any(_can_be_read(path_of[key]) for key in omitted):
+                if held <= wanted and not any(_can_be_read(path_of[key]) for key in wanted - held):
                     return kept
 
         def reread(key: str) -> bytes:

@@ -48,6 +48,14 @@ def fill(disk, left):
         os.posix_fallocate(stream.fileno(), 0, state.f_bavail * state.f_frsize - left)
 
 
+def call_on_full(disk, left, call, *command):
+    """Calls a command that must fail because the disk is full; gives what it said."""
+    fill(disk, left)
+    status, said = call(*command)
+    assert status == 2 and "No space left on device" in message(said), said
+    return said
+
+
 def files(folder):
     """Content of all files in a folder that are not hidden, without checkpoints and logs."""
     return {
@@ -94,9 +102,7 @@ def test_command_names_the_file_and_leaves_no_half_one_when_the_disk_is_full(
     }[what]
     if what == "features":  # all crops are there already
         shutil.copytree(data / "cache", cache, ignore=shutil.ignore_patterns("sights"))
-    fill(disk, left)
-    status, said = call(name, *arguments)
-    assert status == 2 and "No space left on device" in message(said), said
+    said = call_on_full(disk, left, call, name, *arguments)
     assert str(disk) in message(said)
     assert not unfinished(disk)
     (disk / "filler").unlink()
@@ -115,9 +121,7 @@ def test_command_names_the_file_and_leaves_no_half_one_when_the_disk_is_full(
 )
 def test_train_resumes_to_the_same_bytes_when_a_real_disk_was_full(data, trained, disk, call, left):
     run = disk / "run"
-    fill(disk, left)
-    status, said = call("train", *options(data, run))
-    assert status == 2 and "No space left on device" in message(said), said
+    said = call_on_full(disk, left, call, "train", *options(data, run))
     assert str(run) in message(said) and not unfinished(run)
     (disk / "filler").unlink()
     assert call("train", *options(data, run))[0] == 0
@@ -129,9 +133,7 @@ def test_train_resumes_to_the_same_bytes_when_a_real_disk_was_full(data, trained
 def test_export_names_the_file_when_the_disk_is_full(trained, disk, call, left):
     run = shutil.copytree(trained, disk / "run")
     before = files(run)
-    fill(disk, left)
-    status, said = call("export", "--run", run)
-    assert status == 2 and "No space left on device" in message(said), said
+    said = call_on_full(disk, left, call, "export", "--run", run)
     assert str(run) in message(said)
     assert {name: content for name, content in files(run).items() if name in before} == before
     (disk / "filler").unlink()
@@ -149,9 +151,7 @@ def test_export_names_the_file_when_the_disk_is_full(trained, disk, call, left):
 )
 def test_publish_names_the_file_and_leaves_nothing_when_the_disk_is_full(trained, disk, call, left):
     out = disk / "published"
-    fill(disk, left)
-    status, said = call("publish", "--run", trained, "--out", out)
-    assert status == 2 and "No space left on device" in message(said), said
+    said = call_on_full(disk, left, call, "publish", "--run", trained, "--out", out)
     assert f"{out}" in message(said) and ".published-" not in message(said)
     assert [path.name for path in disk.iterdir()] == ["filler"]
     (disk / "filler").unlink()
@@ -164,9 +164,7 @@ def test_ablate_names_the_file_and_leaves_no_half_stage_when_the_disk_is_full(
     data, trained, disk, call
 ):
     run = shutil.copytree(trained, disk / "run", ignore=shutil.ignore_patterns("training"))
-    fill(disk, 60_000)
-    status, said = call("ablate", *scoring(data, run))
-    assert status == 2 and "No space left on device" in message(said), said
+    said = call_on_full(disk, 60_000, call, "ablate", *scoring(data, run))
     variant = run / "ablation/runs/seed"
     assert f"{variant}/" in message(said) and not list(disk.rglob(".*-*"))
     for stage in variant.glob("[!.]*/"):
