@@ -166,9 +166,10 @@ def fit_probe(config: LivenessConfig, network: nn.Module, views: Encoded, val: E
 
 
 def score(probe: Probe, features: np.ndarray) -> np.ndarray:
-    """Maps features, float16 N×F, to log-odds, float32 N, on the head's device, the CPU."""
+    """Maps features, float16 N×F, to log-odds, float32 N, where the head is."""
     with torch.no_grad():
-        return probe.log_odds(torch.from_numpy(features).float()).numpy()
+        there = torch.from_numpy(features).float().to(probe.head.weight.device)
+        return probe.log_odds(there).cpu().numpy()
 
 
 def _kinds(config: LivenessConfig, views: Encoded) -> list[str]:

@@ -4,8 +4,9 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def circumstances(resamples: int, packages: Sequence[str]) -> dict[str, Any]:
         "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in packages},
+            **{name: _version(name) for name in packages},
         },
     }
+
+
+def _version(package: str) -> str:
+    """An installed package's version; opencv-python may be there as opencv-python-headless."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    with suppress(PackageNotFoundError):
+        return f"{version(f'{package}-headless')} (headless)"
+    return "not installed by that name"
