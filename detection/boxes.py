@@ -3,6 +3,7 @@
 import numpy as np
 
 CELL = 12  # side of the first network's receptive field, in pixels
+SIDES = (CELL, 24, 48)  # of the networks' inputs in pixels; the first takes larger ones, too
 # Log-odds that differ by less than this are taken for equal. The same face's differ by about 1e-5
 # from batch to batch, by the order in which floats are summed.
 _TIE = 1e-4

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from facenet_pytorch.models.utils.detect_face import bbreg, generateBoundingBox, rerec
+from torch.nn.functional import pad
 from torchvision.ops.boxes import batched_nms
 
 from kryptonite.core.pinned import check_pinned
-from kryptonite.detection.boxes import CELL, suppress_contained
+from kryptonite.detection.boxes import CELL, SIDES, suppress_contained
 
-# Candidates per forward pass. With 512 the last network allocates blocks of 140 MB of varying size,
-# which fragment the heap.
-_BATCH = 64
+# Candidates per forward pass. On the CPU, with 512 the last network allocates blocks of 140 MB of
+# varying size, which fragment the heap; a GPU waits for launches when there are fewer.
+_BATCH, _GPU_BATCH = 64, 512
 
 
 class Cascade:
@@ -37,6 +38,7 @@ class Cascade:
     def __init__(self, device: torch.device):
         self._networks, self._thresholds, self.factor = load_networks(device)
         self._device = device
+        self._batch = _BATCH if device.type == "cpu" else _GPU_BATCH
 
     @torch.inference_mode()
     def __call__(
@@ -54,12 +56,12 @@ class Cascade:
             float32 M×5×2, landmarks in pixels.
         """
         sums = SumTables(images, self._device)
-        boxes, rows, crops = sums.crops(*self._proposals(sums, min_face, skip), 24)
+        boxes, rows = sums.inside(*self._proposals(sums, min_face, skip))
         points = torch.zeros((0, 5, 2), device=self._device)
         if len(boxes):
-            boxes, rows, crops = sums.crops(*self._refined(boxes, rows, crops), 48)
+            boxes, rows = sums.inside(*self._refined(sums, boxes, rows))
         if len(boxes):
-            boxes, rows, points = self._final(boxes, rows, crops)
+            boxes, rows, points = self._final(sums, boxes, rows)
         found = [tensor.cpu().numpy() for tensor in (boxes, rows, points)]
         return [
             tuple(values[found[1] == row].astype(np.float32) for values in (found[0], found[2]))
@@ -98,18 +100,18 @@ class Cascade:
         return rerec(torch.cat([boxes[:, :4] + boxes[:, 5:9] * sides, boxes[:, 4:5]], 1)), rows
 
     def _refined(
-        self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
+        self, sums: "SumTables", boxes: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Runs the second network: drops boxes and moves the others."""
-        boxes, rows, _, regression = self._passed(1, boxes, rows, crops)
+        boxes, rows, _, regression = self._passed(1, sums, boxes, rows)
         kept = _suppress_overlapping(boxes, rows, 0.7)
         return rerec(bbreg(boxes[kept], regression[kept])), rows[kept]
 
     def _final(
-        self, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
+        self, sums: "SumTables", boxes: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Runs the third network: gives boxes, the image of each, and landmarks."""
-        boxes, rows, log_odds, regression, points = self._passed(2, boxes, rows, crops)
+        boxes, rows, log_odds, regression, points = self._passed(2, sums, boxes, rows)
         sides = (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
         points = points.view(-1, 2, 5).permute(0, 2, 1) * sides + boxes[:, None, :2] - 1
         boxes = bbreg(boxes, regression)
@@ -121,15 +123,18 @@ class Cascade:
         return boxes[kept], rows[kept], points[kept]
 
     def _passed(
-        self, stage: int, boxes: torch.Tensor, rows: torch.Tensor, crops: torch.Tensor
+        self, stage: int, sums: "SumTables", boxes: torch.Tensor, rows: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Runs a network on the boxes' crops and keeps those above its threshold.
+        """Runs a network on boxes cut from the images and keeps those above its threshold.
 
         Returns:
             Boxes with the network's probability of a face, the image of each, the log-odds of a
             face, and the network's other outputs.
         """
-        parts = [self._networks[stage](part) for part in _normalised(crops).split(_BATCH)]
+        parts = [
+            self._networks[stage](_normalised(sums.crops(*part, SIDES[stage])))
+            for part in zip(boxes.split(self._batch), rows.split(self._batch), strict=True)
+        ]
         *outputs, logits = (torch.cat(part) for part in zip(*parts, strict=True))
         score = logits.softmax(1)[:, 1]
         passed = score > self._thresholds[stage]
@@ -179,10 +184,15 @@ class SumTables:
     def __init__(self, images: np.ndarray, device: torch.device):
         self.shape = images.shape[1:3]
         self._device = device
-        sums = np.empty((len(images), self.shape[0] + 1, self.shape[1] + 1, 3), np.int32)
-        for table, image in zip(sums, images, strict=True):
-            cv2.integral(image, table)
-        self._sums = torch.from_numpy(sums).to(device)
+        if device.type == "cpu":
+            sums = np.empty((len(images), self.shape[0] + 1, self.shape[1] + 1, 3), np.int32)
+            for table, image in zip(sums, images, strict=True):
+                cv2.integral(image, table)
+            self._sums = torch.from_numpy(sums)
+        else:  # a table has four times the bytes of its image, which would all be carried over
+            pixels = torch.from_numpy(images).to(device)
+            lines = pad(pixels, (0, 0, 1, 0, 1, 0)).cumsum(1, dtype=torch.int32)
+            self._sums = lines.cumsum(2, dtype=torch.int32)
 
     def shrunk(self, height: int, width: int) -> torch.Tensor:
         """Shrinks all images to one size: float32 N×3×height×width in 0..255."""
@@ -198,38 +208,46 @@ class SumTables:
         area = (bottom - top)[0, :, None] * (right - left)[0]
         return (total / area[:, :, None]).permute(0, 3, 1, 2)
 
-    def crops(
-        self, boxes: torch.Tensor, rows: torch.Tensor, side: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def inside(self, boxes: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Drops boxes that lie entirely outside their image.
+
+        Args:
+            boxes: M×5.
+            rows: M, the image of each box.
+        """
+        left, top, right, bottom = self._edges(boxes)
+        whole = (right > left) & (bottom > top)
+        return boxes[whole], rows[whole]
+
+    def crops(self, boxes: torch.Tensor, rows: torch.Tensor, side: int) -> torch.Tensor:
         """Cuts boxes from images and averages them down (or repeats pixels up) to one size.
 
         Args:
-            boxes: M×5, clipped to the image; boxes entirely outside are dropped.
+            boxes: M×5, clipped to the image; none may lie entirely outside.
             rows: M, the image of each box.
             side: Side of the crops in pixels.
 
         Returns:
-            The remaining boxes and rows, and their crops, float32 K×3×side×side in 0..255.
+            float32, M×3×side×side in 0..255.
         """
+        left, top, right, bottom = self._edges(boxes)
+        lines, columns = _bins(top, bottom, side), _bins(left, right, side)
+        # Addresses the images as one tall image.
+        first = (rows * (self.shape[0] + 1)).int()[:, None]
+        crops = self._averages(tuple(edge + first for edge in lines), columns)
+        return crops.permute(0, 3, 1, 2)
+
+    def _edges(self, boxes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """First column and line within the image, and those after the last, M each."""
         height, width = self.shape
         # 1-based, the last pixel included.
         left, top, right, bottom = boxes[:, :4].trunc().long().unbind(1)
-        left, top, right, bottom = (
+        return (
             left.clamp(min=1) - 1,
             top.clamp(min=1) - 1,
             right.clamp(max=width),
             bottom.clamp(max=height),
         )
-        whole = (right > left) & (bottom > top)
-        boxes, rows = boxes[whole], rows[whole]
-        lines, columns = (
-            _bins(top[whole], bottom[whole], side),
-            _bins(left[whole], right[whole], side),
-        )
-        # Addresses the images as one tall image.
-        first = (rows * (height + 1)).int()[:, None]
-        crops = self._averages(tuple(edge + first for edge in lines), columns)
-        return boxes, rows, crops.permute(0, 3, 1, 2)
 
     def _averages(
         self, lines: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]

@@ -13,14 +13,13 @@ import numpy as np
 
 from kryptonite.core.errors import WeightsError
 from kryptonite.core.pinned import PINNED
-from kryptonite.detection.boxes import CELL, suppress_contained
+from kryptonite.detection.boxes import CELL, SIDES, suppress_contained
 
 if TYPE_CHECKING:  # imported where an export is opened
     import onnxruntime
 
 NETWORKS = ("pnet", "rnet", "onet")
 INPUT_NAME = "images"  # float32 N×h×w×3, RGB, 0..255
-SIDES = (12, 24, 48)  # of the networks' inputs in pixels; the first takes larger ones, too
 THRESHOLDS = (0.6, 0.7, 0.7)  # probability of a face that each network asks for
 FACTOR = 0.709  # from one level of the pyramid to the next
 _BATCH = 16  # candidates cut and passed at a time: more do not fit the processor's cache

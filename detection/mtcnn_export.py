@@ -10,8 +10,9 @@ from torch.nn.functional import conv2d, relu
 from kryptonite.core.errors import WeightsError
 from kryptonite.core.files import atomic_path
 from kryptonite.core.pinned import PINNED
+from kryptonite.detection.boxes import SIDES
 from kryptonite.detection.cascade import load_networks
-from kryptonite.detection.cascade_onnx import INPUT_NAME, NETWORKS, SIDES
+from kryptonite.detection.cascade_onnx import INPUT_NAME, NETWORKS
 
 _TOLERANCE = 1e-3  # largest difference from PyTorch, relative to values above one
 _ON_MAPS = ("prelu1", "prelu2", "prelu3")  # PReLUs of feature maps in all three networks

@@ -25,6 +25,7 @@ EXPORT_FILE = "model.onnx"
 
 ENGINES = ("torch", "onnx")
 BATCH = 64  # crops per forward pass; about 0.5 GB of activations for a mobile network at 224 pixels
+_LARGE = 50_000_000  # weights of a network that takes half as many on a GPU, to stay within 1 GB
 
 Self = TypeVar("Self", bound="CropModel")
 
@@ -120,10 +121,12 @@ class CropModel(ABC):
         else:
             import torch
 
+            weights = sum(parameter.numel() for parameter in self.network.parameters())
+            halved = self.device.type != "cpu" and weights > _LARGE
             with torch.inference_mode():
                 parts = [
                     [output.cpu().numpy() for output in self.forward_pixels(batch, names)]
-                    for batch in chunked(pixels, BATCH)
+                    for batch in chunked(pixels, BATCH // 2 if halved else BATCH)
                 ]
         return [np.concatenate(part)[: len(crops.pixels)] for part in zip(*parts, strict=True)]
 
