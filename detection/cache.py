@@ -48,6 +48,12 @@ class CachedFaces(AlignedFaces):
 
     keys: list[str]
 
+    @classmethod
+    def joined(cls, parts: "Sequence[CachedFaces]") -> "CachedFaces":  # type: ignore[override]
+        """Concatenates faces, part after part; at least one part."""
+        faces = AlignedFaces.joined(parts)
+        return cls(**vars(faces), keys=[key for part in parts for key in part.keys])
+
 
 class _Entry(NamedTuple):
     """One face as stored."""
@@ -88,7 +94,7 @@ class FaceCache:
     def __init__(self, folder: Path, aligner: Aligner, keep: bool = True):
         self.folder = Path(folder)
         self.aligner = aligner
-        self._keep = keep
+        self.keep = keep
         self._settings = fingerprint(aligner.settings)[:16]
         # Of a process that was killed once its group was whole.
         for group in self.folder.glob(f"{_GROUP}*"):
@@ -345,7 +351,7 @@ class FaceCache:
                     faces.landmarks[row],
                     {template: crops[row] for template, crops in faces.crops.items()},
                 )
-            if self._keep:
+            if self.keep:
                 self._write_group({key: entries[key] for key in decoded})
         return entries
 

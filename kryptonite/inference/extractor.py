@@ -1,12 +1,13 @@
 """Extract features once per distinct image, in shards, cached on disk."""
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from kryptonite.core.files import fingerprint
 from kryptonite.core.images import read_rgb, shown
 from kryptonite.core.memory import return_freed_memory
 from kryptonite.core.tensors import load_tensors, save_tensors
-from kryptonite.detection.cache import READ, Contents, FaceCache
+from kryptonite.detection.cache import READ, CachedFaces, Contents, FaceCache
 from kryptonite.detection.faces import AlignedFaces
 from kryptonite.liveness.detector import Detector
 from kryptonite.recognition.differential.maps import FeatureMaps
@@ -28,7 +29,11 @@ from kryptonite.recognition.recogniser import Recogniser
 # Distinct contents per shard. It bounds memory, and a shard is what is cached: equal shards on
 # equal cores of equal machines give equal features to the bit.
 SHARD = 256
+_PART = 64  # contents whose faces another process finds at a time
 _REVISION = 2  # bump when features change for unchanged crops and weights
+
+if TYPE_CHECKING:  # imports torch, which exported networks do without
+    from kryptonite.detection.processes import FaceProcesses
 
 Features = TypeVar("Features", bound="CropFeatures")
 
@@ -191,6 +196,7 @@ class FeatureExtractor:
         backbone: Extracts the differential detector's feature maps: the recogniser itself or a
             network like it. None extracts none.
         executor: Runs `extract_shard` for every shard, in order; None runs it in this process.
+        processes: Find the faces of long lists in place of the cache's aligner; None does without.
     """
 
     recogniser: Recogniser
@@ -198,6 +204,7 @@ class FeatureExtractor:
     cache: FaceCache
     backbone: Recogniser | None = None
     executor: ShardExecutor | None = field(default=None, repr=False)
+    processes: "FaceProcesses | None" = field(default=None, repr=False)
 
     def from_faces(self, faces: AlignedFaces) -> CropFeatures:
         """Extracts features of faces aligned to the recogniser's and the detector's templates."""
@@ -225,15 +232,10 @@ class FeatureExtractor:
         Raises:
             DataError: A file has vanished or changed, or is missing on this machine.
         """
-        file = self._file(shard.keys)
+        kept = self._kept(shard)
+        if kept:
+            return kept
         path_of = dict(zip(shard.keys, shard.paths, strict=True))
-        if file and file.exists():
-            with suppress(DataError, KeyError, ValueError):  # damaged: made again
-                kept = ImageFeatures.from_tensors(load_tensors(file).tensors)
-                held, wanted = set(kept.keys), set(shard.keys)
-                # A newer decoder may read what an older one could not.
-                if held <= wanted and not any(_can_be_read(path_of[key]) for key in wanted - held):
-                    return kept
 
         def reread(key: str) -> bytes:
             return self.cache.reread(key, path_of[key])
@@ -247,6 +249,25 @@ class FeatureExtractor:
                         contents.keep(key, content)
         faces = self.cache.load(shard.keys, contents, reread)
         return_freed_memory()
+        return self._extract(shard, faces)
+
+    def _kept(self, shard: Shard) -> ImageFeatures | None:
+        """A shard's features from the cache; None where they are not there or damaged."""
+        file = self._file(shard.keys)
+        if file and file.exists():
+            with suppress(DataError, KeyError, ValueError):
+                kept = ImageFeatures.from_tensors(load_tensors(file).tensors)
+                path_of = dict(zip(shard.keys, shard.paths, strict=True))
+                unread = set(shard.keys) - set(kept.keys)
+                # A newer decoder may read what an older one could not.
+                if set(kept.keys) <= set(shard.keys) and not any(
+                    _can_be_read(path_of[key]) for key in unread
+                ):
+                    return kept
+        return None
+
+    def _extract(self, shard: Shard, faces: CachedFaces) -> ImageFeatures:
+        """Extracts the features of a shard's faces and caches them."""
         features = self.from_faces(faces)
         found = ImageFeatures(
             embeddings=features.embeddings,
@@ -256,10 +277,46 @@ class FeatureExtractor:
             status=np.array(faces.status, np.str_),
             boxes=faces.boxes,
         )
+        file = self._file(shard.keys)
         if file:
             save_tensors(file, found.to_tensors())
         return_freed_memory()
         return found
+
+    def _extract_beside(
+        self, shards: Iterator[Shard], processes: "FaceProcesses"
+    ) -> Iterator[ImageFeatures]:
+        """Extracts shards' features while other processes find the faces of those that follow.
+
+        Yields:
+            Features of every shard; those that were cached may come earlier.
+        """
+        kept: list[ImageFeatures] = []
+        # Of each part on its way: its shard, and whether the shard ends with it.
+        waiting: deque[tuple[Shard, bool]] = deque()
+
+        def parts() -> Iterator[tuple[list[str], list[str]]]:
+            for shard in shards:
+                known = self._kept(shard)
+                if known:
+                    kept.append(known)
+                    continue
+                count = len(shard.keys)
+                for start in range(0, count, _PART):
+                    part = slice(start, start + _PART)
+                    waiting.append((shard, start + _PART >= count))
+                    yield shard.keys[part], shard.paths[part]
+
+        found: list[CachedFaces] = []
+        for faces in processes(parts()):
+            found.append(faces)
+            shard, ends = waiting.popleft()
+            if ends:
+                # In this thread: every thread that is new to the GPU takes seconds to plan its
+                # convolutions.
+                yield self._extract(shard, CachedFaces.joined(found))
+                found = []
+        yield from kept
 
     def extract(self, paths: Iterable[str], progress: bool = True) -> FeatureTable:
         """Hashes every distinct path and extracts the features of every distinct content.
@@ -285,8 +342,13 @@ class FeatureExtractor:
                     parts.append(features)
                     bar.update(SHARD)
             else:
-                for shard in shards:
-                    parts.append(self.extract_shard(shard))
+                each = (
+                    self._extract_beside(shards, self.processes)
+                    if self.processes
+                    else map(self.extract_shard, shards)
+                )
+                for features in each:
+                    parts.append(features)
                     bar.update(len(keys) - bar.n)
         # Without a readable image the table is empty, with the columns that a shard has.
         features = ImageFeatures.joined(parts or [self.extract_shard(Shard([], [], Contents()))])

@@ -3,11 +3,12 @@
 import logging
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kryptonite.core.device import state_device
+from kryptonite.core.device import cpu_threads, state_device
 from kryptonite.core.errors import ConfigError, DataError, WeightsError
 from kryptonite.detection.aligner import Aligner, AlignerConfig
 from kryptonite.detection.cache import FaceCache
@@ -20,6 +21,9 @@ from kryptonite.nn.model import WEIGHTS_FILE, CropModel
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.origin import check_branches
 from kryptonite.runs.run_dir import RunDir
+
+if TYPE_CHECKING:  # imports torch, which exported networks do without
+    from kryptonite.detection.processes import FaceProcesses
 
 _logger = logging.getLogger(__name__)
 
@@ -108,12 +112,25 @@ def load(
         if network.folder
     }
     check_branches(folder, aligner, config, hashed)
+    faces = FaceCache(Path(cache), aligner, keep_crops)
     extractor = FeatureExtractor(
-        recogniser, detector, FaceCache(Path(cache), aligner, keep_crops), backbone, executor
+        recogniser, detector, faces, backbone, executor, _face_processes(folder, faces, recogniser)
     )
     _state_devices(aligner, recogniser, detector, backbone)
     several = load_several(folder.fusion)
     return RunPipeline(extractor, differential, verifiers, chosen, several, folder)
+
+
+def _face_processes(
+    folder: RunDir, cache: FaceCache, recogniser: Recogniser
+) -> "FaceProcesses | None":
+    """A process for each core where a GPU computes the rest; None where the CPU does."""
+    if "cuda" not in recogniser.engine or cpu_threads() < 4 or sys.platform != "linux":
+        return None
+    from kryptonite.detection.processes import FaceProcesses
+
+    exports = folder.faces if has_cascade(folder.faces) else None
+    return FaceProcesses(cache, exports, cpu_threads())
 
 
 def from_pretrained(

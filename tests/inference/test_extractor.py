@@ -1,17 +1,21 @@
 """Feature extraction: each content once, in shards, cached per networks."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from torch.utils.data import Dataset
 
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.detection import cache as cache_module
 from kryptonite.detection.faces import UNREADABLE
+from kryptonite.detection.processes import FaceProcesses
 from kryptonite.inference import extractor as extractor_module
 from kryptonite.inference.extractor import ImageFeatures, Shard
 from kryptonite.runs.load import load
@@ -186,6 +190,74 @@ def test_image_features_survive_encoding_even_when_empty(pipeline, photos):
     none = pipeline.extractor.extract(["/nowhere.png"]).features
     assert none.embeddings.shape == (0, 16) and len(none.keys) == 0
     assert_same(ImageFeatures.from_tensors(none.to_tensors()), none)
+
+
+@pytest.fixture
+def beside(pipeline, monkeypatch):
+    """The pipeline's extractor, with two processes that find the faces of two photos at a time."""
+    monkeypatch.setattr(extractor_module, "_PART", 2)
+    extractor = pipeline.extractor
+    return replace(extractor, processes=FaceProcesses(extractor.cache, None, 2))
+
+
+@pytest.mark.slow
+def test_extract_gives_the_same_when_processes_find_the_faces(pipeline, beside, photos, tmp_path):
+    expected = pipeline.extractor.extract(photos)
+    for gone in ("cache", "cache/sights", "nothing"):  # all is new, the crops are there, all is
+        shutil.rmtree(tmp_path / gone, ignore_errors=True)
+        found = beside.extract(photos)
+        assert found.content.tolist() == expected.content.tolist()
+        for name in ("keys", "status"):
+            assert (
+                getattr(found.features, name).tolist() == getattr(expected.features, name).tolist()
+            )
+        for name in ("boxes", "embeddings", "log_odds"):  # other batches, other rounding errors
+            assert getattr(found.features, name) == pytest.approx(
+                getattr(expected.features, name), abs=1e-3
+            )
+
+
+def test_extract_asks_no_process_for_shards_whose_features_are_cached(
+    pipeline, beside, photos, monkeypatch
+):
+    expected = pipeline.extractor.extract(photos)
+    asked = []
+    monkeypatch.setattr(
+        FaceProcesses, "__call__", lambda self, parts: iter([*map(asked.append, parts)][:0])
+    )
+    assert_same(beside.extract(photos).features, expected.features)
+    assert not asked
+
+
+@pytest.mark.slow
+def test_extract_names_the_file_when_it_vanishes_before_a_process_reads_it(
+    beside, photos, monkeypatch
+):
+    identify = type(beside.cache).identify_content
+
+    def identify_and_remove(cache, path):
+        found = identify(cache, path)
+        if path == photos[1]:
+            Path(path).unlink()
+        return found
+
+    monkeypatch.setattr(type(beside.cache), "identify_content", identify_and_remove)
+    with pytest.raises(DataError, match=r"1\.png: was there and cannot be read now"):
+        beside.extract(photos)
+
+
+class Killed(Dataset):
+    """What a process does that is killed, as for want of memory."""
+
+    def __getitem__(self, part):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_extract_says_so_when_a_process_is_killed(beside, photos):
+    beside.processes._faces = Killed()
+    with pytest.raises(DataError, match="finding faces has ended: DataLoader worker"):
+        beside.extract(photos)
 
 
 def test_extractor_asks_its_executor_for_shards_in_order(pipeline, photos):
