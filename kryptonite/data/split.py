@@ -57,6 +57,18 @@ def alike_identities(labels: Iterable[str]) -> list[list[str]]:
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
+def alike_in_both(train: pd.DataFrame, val: pd.DataFrame) -> list[list[str]]:
+    """Lists the groups of `alike_identities` that have labels in both tables.
+
+    Args:
+        train: Column label.
+        val: Column label.
+    """
+    groups = alike_identities(pd.concat([train["label"], val["label"]]))
+    sides = [set(table["label"]) for table in (train, val)]
+    return [group for group in groups if not any(side.isdisjoint(group) for side in sides)]
+
+
 def split_hash(images: pd.DataFrame) -> str:
     """SHA-256 over the label, file name, split and class of every image.
 

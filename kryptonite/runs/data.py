@@ -14,9 +14,10 @@ from kryptonite.core.device import state_device
 from kryptonite.core.errors import DataError
 from kryptonite.core.files import atomic_path
 from kryptonite.data.layouts import load_images
+from kryptonite.data.notes import count
 from kryptonite.data.pairs import load_pairs, make_pairs, save_pairs
 from kryptonite.data.references import RECORDING
-from kryptonite.data.split import identities_in_both, split_hash
+from kryptonite.data.split import alike_in_both, identities_in_both, split_hash
 from kryptonite.data.table import refuse_line_breaks
 from kryptonite.detection.aligner import Aligner
 from kryptonite.detection.cache import FaceCache
@@ -44,6 +45,7 @@ class TrainingData:
             images, of unreadable files and of images without a found face.
         split: Hash over who is in which split.
         shared_identities: Identities that are in both splits, sorted; none in a sound split.
+        alike_identities: Groups of labels, with some in either split, that are probably one person.
         cache: Aligned crops.
     """
 
@@ -55,6 +57,7 @@ class TrainingData:
     failures: dict[str, dict[str, int]]
     split: str
     shared_identities: list[str]
+    alike_identities: list[list[str]]
     cache: FaceCache
 
     def save(self, run: RunDir, root: str) -> None:
@@ -116,6 +119,15 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
             val["label"].nunique(),
             shared[0],
         )
+    alike = alike_in_both(frames["train"], val)
+    if alike:
+        _log.warning(
+            "%s: %s in both splits under labels that differ in leading zeros or case alone (first "
+            "%s): validation figures will flatter the system",
+            config.data.root,
+            count(len(alike), "person is probably", "people are probably"),
+            " and ".join(map(repr, alike[0])),
+        )
     pairs = _frozen_pairs(config, val)
     usable = pairs["path_a"].isin(val["path"]) & pairs["path_b"].isin(val["path"])
     check_pairs(config, pairs[usable], val)
@@ -137,6 +149,7 @@ def prepare_training_data(config: RunConfig) -> TrainingData:
         failures=failures,
         split=split_hash(pd.concat(frames.values(), ignore_index=True)),
         shared_identities=shared,
+        alike_identities=alike,
         cache=cache,
     )
     _warn_of_shared_photos(data)

@@ -158,6 +158,7 @@ def fit_fusions(
         "failures": data.failures,
         "split_hash": data.split,
         "shared_identities": len(data.shared_identities),
+        "alike_identities": len(data.alike_identities),
     }
     write_text(run.model_card, model_card(config, metrics, recogniser, detector))
     write_json(run.metrics, metrics)  # last: it says that the stage is done

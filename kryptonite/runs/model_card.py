@@ -55,7 +55,7 @@ def model_card(
             f"{failures['train']['failure_to_acquire']} and "
             f"{failures['val']['failure_to_acquire']} of them",
             *_genuine(config.data.genuine, failures),
-            *_shared(metrics.get("shared_identities", 0)),
+            *_mixed_splits(metrics),
             f"- Seeds: pairs {config.data.pairs.seed}, recognition {config.recognition.seed}, "
             f"liveness {config.liveness.seed}",
             "",
@@ -94,12 +94,17 @@ def _genuine(roots: list[str], failures: dict[str, dict[str, int]]) -> list[str]
     ]
 
 
-def _shared(identities: int) -> list[str]:
-    if not identities:
-        return []
+def _mixed_splits(metrics: dict[str, Any]) -> list[str]:
+    shared, alike = metrics.get("shared_identities", 0), metrics.get("alike_identities", 0)
+    facts = {
+        f"{shared} identities are in both splits": shared,
+        f"{alike} identities are probably in both splits, under labels that differ in leading "
+        "zeros or case alone": alike,
+    }
     return [
-        f"- **Warning**: {identities} identities are in both splits; the validation figures "
-        "flatter the system"
+        f"- **Warning**: {fact}; the validation figures flatter the system"
+        for fact, number in facts.items()
+        if number
     ]
 
 

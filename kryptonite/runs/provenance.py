@@ -58,20 +58,22 @@ def shortcut_warnings(run: RunDir) -> list[str]:
 
 
 def split_warnings(run: RunDir) -> list[str]:
-    """Warns where the run was validated on identities it was trained on.
-
-    Returns:
-        At most one warning.
+    """Warns where the run was validated on identities it was trained on, or probably was.
 
     Raises:
         DataError: The run's figures are damaged.
     """
-    shared = run.read_metrics().get("shared_identities", 0)
-    if not shared:
-        return []
+    metrics = run.read_metrics()
+    shared, alike = metrics.get("shared_identities", 0), metrics.get("alike_identities", 0)
+    facts = {
+        f"{shared} identities were in both the training and the validation split": shared,
+        f"{alike} identities were probably in both the training and the validation split, under "
+        "labels that differ in leading zeros or case alone": alike,
+    }
     return [
-        f"{shared} identities were in both the training and the validation split: the validation "
-        "figures, and the threshold chosen on them, flatter the system."
+        f"{fact}: the validation figures, and the threshold chosen on them, flatter the system."
+        for fact, number in facts.items()
+        if number
     ]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kryptonite.core.errors import DataError
 from kryptonite.data.split import (
     alike_identities,
+    alike_in_both,
     identities_in_both,
     split_hash,
     split_identities,
@@ -76,6 +77,12 @@ def test_identities_in_both_lists_shared_labels_alone():
     train, val = (pd.DataFrame({"label": list(labels)}) for labels in ("cabba", "bxc"))
     assert identities_in_both(train, val) == ["b", "c"]
     assert identities_in_both(train, val[val["label"] == "x"]) == []
+
+
+def test_alike_in_both_leaves_out_groups_of_one_side():
+    train, val = ["5", "007", "7", "Anna"], ["000005", "anna", "ben", "BEN", "9"]
+    found = alike_in_both(pd.DataFrame({"label": train}), pd.DataFrame({"label": val}))
+    assert found == [["000005", "5"], ["Anna", "anna"]]
 
 
 def test_alike_identities_groups_numbers_by_value_and_names_without_case():
