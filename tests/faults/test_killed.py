@@ -16,13 +16,25 @@ from tests.faults.system import message, options
 MADE = re.compile(rb"20\d\d-\d\d-\d\d \d\d:\d\d UTC")  # when a report was written
 
 
+# Trainings of one part of a finished run, and the folder where changes of files are moments.
+PARTS = {
+    "soup": (["--comparison.fit.soup", 2], "run/comparison/training/1"),
+    "probe": (
+        ["--liveness.backbone.name", "test_vit", "--liveness.probe.passes", 35],
+        "run/liveness/training",
+    ),
+}
+
+
 def arguments(command, data, place):
     """The command's options: it reads a run at `place`, and writes below `place` alone."""
     run, cache = place / "run", place / "cache"
     scored = ["--run", run, "--cache", cache, "--device", "cpu", "--data_root", data]
+    training = [*options(data, run)[:-1], cache]
     return {
         "prepare": ["--config", data / "tiny.yaml", "--data.root", data, "--out", place / "out"],
-        "train": [*options(data, run)[:-1], cache],
+        "train": training,
+        **{part: [*training, *changed] for part, (changed, _) in PARTS.items()},
         "submit": scored,
         "evaluate": [*scored, "--resamples", 5],
         "ablate": [*scored, "--resamples", 5, "--quick"],
@@ -35,15 +47,15 @@ class Place:
     """A folder that every process finds as the first one did, at the same path.
 
     Args:
-        command: The command to run.
+        command: The command to run, or one of `PARTS`.
         data: The data root.
         trained: A finished run.
         folder: For the place, and for what commands say.
     """
 
     def __init__(self, command, data, trained, folder):
-        self._command, self._trained, self.path = command, trained, folder / "place"
-        self._said = folder / "said"
+        self._command, self._data, self._trained = command, data, trained
+        self.path, self._said = folder / "place", folder / "said"
         self._arguments = arguments(command, data, self.path)
 
     def clear(self):
@@ -52,9 +64,14 @@ class Place:
         self.path.mkdir()
         if self._command not in ("prepare", "train"):
             shutil.copytree(self._trained, self.path / "run")
+        if self._command in PARTS:
+            shutil.copytree(self._data / "cache", self.path / "cache")
 
     def start(self, moment=0, number=signal.SIGKILL):
-        return Command(self._command, self._arguments, self.path, self._said, moment, number)
+        name, counted = self._command, self.path
+        if name in PARTS:
+            name, counted = "train", self.path / PARTS[name][1]
+        return Command(name, self._arguments, counted, self._said, moment, number)
 
     def run(self):
         """Runs the command to its end; gives what it left, and the number of changes."""
@@ -123,15 +140,15 @@ def draw(changes, count, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["prepare", "submit"])
+@pytest.mark.parametrize("command", ["prepare", "submit", *PARTS])
 def test_command_ends_in_the_same_bytes_when_it_was_killed(place, command):
     made, before, whole, changes = place(command)
-    check_killed(made, before, whole, draw(changes, 2))
+    check_killed(made, before, whole, draw(changes, 1 if command in PARTS else 2))
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    "command", ["prepare", "submit", "evaluate", "ablate", "export", "publish", "train"]
+    "command", ["prepare", "submit", "evaluate", "ablate", "export", "publish", "train", *PARTS]
 )
 def test_command_ends_in_the_same_bytes_when_it_was_killed_at_twenty_moments(place, command):
     made, before, whole, changes = place(command)

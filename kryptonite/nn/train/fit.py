@@ -7,7 +7,6 @@ import io
 import logging
 import math
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,14 +54,12 @@ class FitResult:
         best_epoch: 1-based epoch of the weights kept, for a soup the latest epoch among its parts;
             0 means the initial weights.
         averaged: Number of trainings whose mean the weights kept are.
-        seconds: Wall-clock time of this call.
     """
 
     start_score: float
     best_score: float
     best_epoch: int
     averaged: int
-    seconds: float
 
 
 class _BeginEpoch(Callback):
@@ -201,7 +198,6 @@ def fit(
         MetricError: The initial weights have no finite validation EER.
         TrainingError: The loss or the weights have become infinite or not a number.
     """
-    began = time.perf_counter()
     _claim_folder(folder, fingerprint)
     pl.seed_everything(seed, workers=True, verbose=False)
     start = _Candidate(
@@ -225,9 +221,7 @@ def fit(
             best = _Candidate(score, epoch, len(parts), _copied(module))
     module.load_state_dict(best.weights)
     module.cpu().eval()
-    return FitResult(
-        start.score, best.score, best.epoch, best.averaged, time.perf_counter() - began
-    )
+    return FitResult(start.score, best.score, best.epoch, best.averaged)
 
 
 def _trainer(config: FitConfig, **settings: Any) -> pl.Trainer:
