@@ -3,15 +3,20 @@
 The long form, 20 moments for every command, runs in `make faults`.
 """
 
+import http.client
+import json
 import re
 import shutil
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from tests.faults.processes import Command
 from tests.faults.system import message, options
+from tests.serve.process import FORM, form, serving
 
 MADE = re.compile(rb"20\d\d-\d\d-\d\d \d\d:\d\d UTC")  # when a report was written
 
@@ -198,3 +203,81 @@ def test_two_processes_leave_whole_files_when_they_write_the_same_ones(place, co
     pair = [made.start(), made.start()]
     assert [process.wait() for process in pair] == [0, 0], made.said
     assert made.files() == whole
+
+
+# The service
+
+
+def verify(address, body):
+    """The service's answer to a pair, without the seconds that it took."""
+    connection = http.client.HTTPConnection(*address, timeout=60)
+    try:
+        connection.request("POST", "/v1/verify", body, {"Content-Type": FORM})
+        answer = connection.getresponse()
+        content = json.loads(answer.read())
+    finally:
+        connection.close()
+    assert answer.status == 200, content
+    return {name: value for name, value in content.items() if name != "seconds"}
+
+
+class Clients:
+    """Threads that ask until the service is gone; their answers end up in `scores`, by body."""
+
+    def __init__(self, address, bodies):
+        self._address, self._bodies = address, bodies
+        self.scores, self.failures, self.answered = [], [], threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(each,)) for each in range(6)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, number):
+        while True:
+            place = number % len(self._bodies)
+            try:
+                answer = verify(self._address, self._bodies[place])
+            except (OSError, http.client.HTTPException):  # the service is gone
+                return
+            except BaseException as error:  # to be raised in the test's thread
+                self.failures.append(error)
+                return
+            self.scores.append((place, answer["score"]))
+            self.answered.set()
+            number += 1
+
+    def join(self):
+        for thread in self._threads:
+            thread.join(60)
+        assert not self.failures, self.failures[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.faults)])
+def test_serve_answers_the_same_and_leaves_nothing_when_it_was_killed_under_load(
+    data, trained, tmp_path, kills
+):
+    """Killed while requests wait, are received and are computed, at moments drawn by seed."""
+    run = shutil.copytree(trained, tmp_path / "tiny")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    photos = [path.read_bytes() for path in sorted(data.glob("data/test_public/images/*/*.jpg"))]
+    bodies = [form(*photos[first : first + 2]) for first in range(len(photos) - 1)]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    expected, generator = None, np.random.default_rng(0)
+    for start in range(kills + 1):
+        with serving(run, temporary, OMP_NUM_THREADS="1") as (process, *address):
+            answers = [verify(address, body) for body in bodies]
+            expected = expected or answers
+            assert answers == expected, start
+            if start == kills:
+                break
+            clients = Clients(address, bodies)
+            assert clients.answered.wait(60)
+            time.sleep(generator.uniform(0, 0.5))
+            process.kill()
+            assert process.wait(60) == -signal.SIGKILL
+            clients.join()
+        for place, score in clients.scores:
+            assert score == pytest.approx(expected[place]["score"], abs=1e-3)
+        assert not list(temporary.iterdir())
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
