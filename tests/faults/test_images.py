@@ -59,6 +59,29 @@ def _encode(image: Image.Image, form: str, **options) -> bytes:
     return buffer.getvalue()
 
 
+def _ycck() -> tuple[bytes, np.ndarray]:
+    """A JPEG whose inks are stored as YCbCr and black (Adobe transform 2), and its colours.
+
+    Pillow writes CMYK alone (transform 0), inverted as Adobe does. So it is given the inverse of
+    what a YCCK file stores, and the transform is set afterwards.
+    """
+    colours = [(200, 20, 30), (20, 180, 40), (30, 50, 190), (204, 120, 0), (90, 90, 90)]
+    pixels = np.repeat(np.repeat([colours], 16, 0), 16, 1)  # a stripe of whole blocks each
+    white = 204  # what black ink of 51 leaves
+    inks = 255 - np.rint(pixels * 255 / white)
+    red, green, blue = np.moveaxis(inks, 2, 0)  # the inks of an inverted file, inverted again
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    stored = [luma, 128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402]
+    black = np.full(luma.shape, white)
+    channels = np.stack([*(np.clip(np.rint(each), 0, 255) for each in stored), black], 2)
+    image = Image.fromarray((255 - channels).astype(np.uint8), "CMYK")
+    content = bytearray(_encode(image, "JPEG", quality=100, subsampling=0))
+    transform = content.index(b"Adobe") + 11
+    assert content[transform] == 0
+    content[transform] = 2
+    return bytes(content), pixels.astype(np.uint8)
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     crc = zlib.crc32(kind + data).to_bytes(4, "big")
     return len(data).to_bytes(4, "big") + kind + data + crc
@@ -127,6 +150,8 @@ def cases() -> Iterator[Case]:
     ):
         converted = image.convert("L").convert(mode) if mode == "P" else image.convert(mode)
         yield Case(f"mode-{form}-{mode}", _encode(converted, form), READ, photo, 3)
+    content, colours = _ycck()
+    yield Case("mode-JPEG-YCCK", content, READ, colours, 3)
     black = np.where(photo > 128, 255, 0)
     yield Case(
         "mode-PNG-1",
