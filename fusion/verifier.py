@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kryptonite.core.errors import ConfigError, DataError
-from kryptonite.core.files import read_json, write_json
+from kryptonite.core.files import read_json, refuse_unknown, write_json
 from kryptonite.fusion.abstention import Abstention
 from kryptonite.fusion.calibration import Calibration
 from kryptonite.fusion.fusers import FUSERS, Fuser
@@ -189,6 +189,7 @@ def _plain(verifier: Verifier) -> dict[str, Any]:
 
 
 def _verifier(name: str, stored: dict[str, Any]) -> Verifier:
+    refuse_unknown(stored, ("parameters", "threshold", "at_fmr", "cannot_say"))
     return Verifier(
         read_fuser(name, stored["parameters"]),
         finite(stored["threshold"]),
@@ -198,5 +199,6 @@ def _verifier(name: str, stored: dict[str, Any]) -> Verifier:
 
 
 def _abstention(stored: dict[str, Any]) -> Abstention:
+    refuse_unknown(stored, ("share", "calibration", "least"))
     least = {name: finite(value) for name, value in stored["least"].items()}
     return Abstention(finite(stored["share"]), read_calibration(stored["calibration"]), least)

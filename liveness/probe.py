@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+from kryptonite.core.files import refuse_unknown
 from kryptonite.nn.weights import rebuild_timm
 
 # Kinds of images; forgeries made in training have names of their own.
@@ -87,4 +88,5 @@ def rebuild_probe(blueprint: dict[str, Any]) -> Probe:
     Args:
         blueprint: `encoder`, a timm blueprint, and `kinds`, their names.
     """
+    refuse_unknown(blueprint, ("encoder", "kinds"))
     return Probe(rebuild_timm(blueprint["encoder"]), blueprint["kinds"])

@@ -37,7 +37,7 @@ def main(arguments: list[str], program: str) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from kryptonite.cli.configuration import read_run_config
+    from kryptonite.cli.configuration import read_stored_config
     from kryptonite.core.files import check_writable
     from kryptonite.robustness.ablate import ablate
     from kryptonite.runs.lock import lock_run
@@ -45,7 +45,7 @@ def main(arguments: list[str], program: str) -> int:
 
     run = RunDir(Path(options.run))
     protocol = protocol_of(options, run)
-    config = read_run_config(run.config, ["--run", options.run])
+    config = read_stored_config(run)
     severities = QUICK if options.quick else tuple(sorted(set(options.severities)))
     run.check_finished()
     check_writable(run.ablation / "ablation.csv")

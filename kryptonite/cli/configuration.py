@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from jsonargparse import DefaultHelpFormatter, auto_cli
 
-from kryptonite.core.errors import ConfigError
+from kryptonite.core.errors import ConfigError, DataError
 from kryptonite.runs.config import RunConfig
+from kryptonite.runs.run_dir import RunDir
 
 CONFIG = "--config"
 CONFIG_HELP = "YAML file, or the name of a packaged configuration."
@@ -117,3 +118,15 @@ def read_run_config(config: Path | str, arguments: Sequence[str] = (), **parser:
         config_help=CONFIG_HELP,
         **parser,
     )
+
+
+def read_stored_config(run: RunDir) -> RunConfig:
+    """Reads the configuration that a run was trained with.
+
+    Raises:
+        DataError: It is damaged, or a newer version wrote it.
+    """
+    try:
+        return read_run_config(run.config, ["--run", str(run.path)], exit_on_error=False)
+    except argparse.ArgumentError as error:
+        raise DataError(f"{run.config}: not the configuration of a run ({error})") from error

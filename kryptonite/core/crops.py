@@ -10,6 +10,8 @@ from kryptonite.core.errors import InputContractError
 if TYPE_CHECKING:  # torch takes seconds to import, and exported networks do without it
     import torch
 
+COLOURS = ("RGB", "BGR")  # channel orders of networks
+
 
 @dataclass(frozen=True)
 class CropTemplate:
@@ -100,13 +102,18 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, value: dict) -> "InputSpec":
-        """Inverse of `to_dict`."""
-        return cls(
-            template=CropTemplate(**value["template"]),
-            colour=value["colour"],
-            mean=tuple(value["mean"]),
-            std=tuple(value["std"]),
-        )
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: The colour is unknown.
+            TypeError: An entry is, or has a value of the wrong kind.
+            KeyError: An entry is missing.
+        """
+        template, colour = CropTemplate(**value["template"]), value["colour"]
+        if colour not in COLOURS:
+            raise ValueError(f"colour must be one of {', '.join(COLOURS)}, got {colour!r}")
+        means = {name: tuple(value[name]) for name in ("mean", "std")}
+        return cls(**{**value, "template": template, **means})
 
 
 def to_unit_tensor(

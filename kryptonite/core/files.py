@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,17 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def refuse_unknown(stored: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuses entries that a newer version wrote, since it meant something by them.
+
+    Raises:
+        ValueError: Names the first entry that is not known.
+    """
+    unknown = sorted(set(stored) - set(known))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is unknown to this version of kryptonite")
 
 
 def sha256_bytes(content: bytes) -> str:

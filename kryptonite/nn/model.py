@@ -12,7 +12,14 @@ from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops, InputSpec, to_unit_tensor
 from kryptonite.core.device import choose_device, only_cpu
 from kryptonite.core.errors import MALFORMED, ConfigError, WeightsError
-from kryptonite.core.files import atomic_path, fingerprint, read_json, sha256_file, write_json
+from kryptonite.core.files import (
+    atomic_path,
+    fingerprint,
+    read_json,
+    refuse_unknown,
+    sha256_file,
+    write_json,
+)
 from kryptonite.nn.onnx_runtime import Export
 
 if TYPE_CHECKING:  # torch takes seconds to import, and exported networks do without it
@@ -180,6 +187,7 @@ class CropModel(ABC):
         description = folder / DESCRIPTION_FILE
         try:
             kept = read_json(description)
+            refuse_unknown(kept, ("network", "input", "source"))
             network = cls.rebuild(kept["network"]) if engine == "torch" else None
             spec, source = InputSpec.from_dict(kept["input"]), kept["source"]
         except (*MALFORMED, AssertionError) as error:

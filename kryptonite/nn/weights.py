@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from kryptonite.core.errors import ConfigError, WeightsError
-from kryptonite.core.files import sha256_file
+from kryptonite.core.files import refuse_unknown, sha256_file
 from kryptonite.core.pinned import check_pinned
 from kryptonite.nn import clip_weights
 
@@ -250,6 +250,8 @@ def build_timm(config: BackboneConfig, outputs: int) -> LoadedNetwork:
 def rebuild_timm(blueprint: dict[str, Any]) -> torch.nn.Module:
     """Builds a blueprint's network with random weights, to be overwritten by a strict load."""
     import timm
+
+    refuse_unknown(blueprint, ("name", "outputs", "arguments"))
 
     return timm.create_model(
         blueprint["name"], num_classes=blueprint["outputs"], **blueprint["arguments"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kryptonite.core.errors import DataError
-from kryptonite.core.files import fingerprint, sha256_file
+from kryptonite.core.files import fingerprint, refuse_unknown, sha256_file
 from kryptonite.detection.aligner import Aligner
 from kryptonite.fusion.verifier import load_origin
 from kryptonite.nn.train.fingerprints import model_fingerprint, strip_runtime
@@ -72,7 +72,12 @@ def check_branches(
     Raises:
         DataError: Names what differs, and how to mend it.
     """
-    stored = load_origin(run.fusion).get(BRANCHES)
+    origin = load_origin(run.fusion)
+    try:
+        refuse_unknown(origin, (BRANCHES, FINGERPRINT, PAIRS))
+    except ValueError as error:
+        raise DataError(f"{run.fusion}: not a fusion file ({error})") from error
+    stored = origin.get(BRANCHES)
     if stored is None:
         return
     if not isinstance(stored, dict):

@@ -19,7 +19,7 @@ from torch import nn
 
 from kryptonite.core.chunks import map_chunks
 from kryptonite.core.errors import MALFORMED, DataError, WeightsError
-from kryptonite.core.files import atomic_path, read_json, write_json
+from kryptonite.core.files import atomic_path, read_json, refuse_unknown, write_json
 from kryptonite.recognition.config import ComparisonConfig
 from kryptonite.recognition.differential.features import (
     FeatureBatch,
@@ -227,6 +227,7 @@ class DifferentialDetector(nn.Module):
         folder = Path(folder)
         try:
             described = read_json(folder / DESCRIPTION_FILE)
+            refuse_unknown(described, ("channels", "own_network"))
             own, channels = described["own_network"], tuple(described["channels"])
             state = load_file(folder / WEIGHTS_FILE)
             networks, _, hidden = state["weight_0"].shape

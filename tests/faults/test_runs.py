@@ -19,6 +19,8 @@ from PIL import Image
 import kryptonite
 from kryptonite.core.errors import DataError, KryptoniteError, WeightsError
 from kryptonite.core.files import check_writable
+from kryptonite.core.tensors import load_tensors, save_tensors
+from kryptonite.data.layouts import load_test_pairs
 from kryptonite.nn.weights import read_state_dict
 from kryptonite.runs import stages
 from kryptonite.runs.run_dir import RunDir
@@ -265,6 +267,87 @@ def test_train_ends_in_the_same_bytes_when_a_checkpoint_was_cut(
     status, said = call("train", *options(data, run))
     assert status == 0 and f"{branch}/training/{name}: damaged" in said, said
     assert weights(run) == weights(trained)
+
+
+# Files of a newer version
+
+NEW = "of_a_later_version"
+FUSER = {"parameters": {}, "threshold": 0}
+NEWER = [
+    ("fusion.json", [NEW], 1),
+    ("fusion.json", ["chosen"], NEW),
+    ("fusion.json", ["fusers", NEW], FUSER),
+    ("fusion.json", ["fusers", "llr", NEW], 1),
+    ("fusion.json", ["fusers", "llr", "parameters", NEW], 1),
+    ("fusion.json", ["fusers", "none", "cannot_say", NEW], 1),
+    ("fusion.json", ["branches", NEW], "hash"),
+    *(
+        (f"{folder}/model.json", keys, value)
+        for folder in BRANCHES
+        for keys, value in (
+            ([NEW], 1),
+            (["network", NEW], 1),
+            (["network", "name"], NEW),
+            (["network", "arguments", NEW], 1),
+            (["input", NEW], 1),
+            (["input", "colour"], NEW),
+            (["input", "template", NEW], 1),
+        )
+    ),
+    ("comparison/comparer.json", [NEW], 1),
+    ("config.yaml", ["aligner", NEW], 1),
+]
+
+
+def set_entry(file, keys, value):
+    """Sets one entry of a JSON or YAML file, found by its keys."""
+    load, dump = {
+        ".json": (json.loads, json.dumps),
+        ".yaml": (yaml.safe_load, yaml.safe_dump),
+    }[file.suffix]
+    content = load(file.read_text())
+    *outer, last = keys
+    found = content
+    for key in outer:
+        found = found[key]
+    found[last] = value
+    file.write_text(dump(content))
+
+
+@pytest.mark.parametrize(("name", "keys", "value"), NEWER)
+def test_load_names_file_and_entry_when_a_newer_version_wrote_it(data, run, name, keys, value):
+    """What is unknown here means something there, so leaving it out would be a silent change."""
+    set_entry(run / name, keys, value)
+    with pytest.raises(KryptoniteError, match=NEW) as caught:
+        kryptonite.load(run, data / "cache", "cpu")
+    said = str(caught.value)
+    assert str((run / name).parent) in said and Path(name).name in said
+
+
+def test_ablate_names_the_configuration_when_a_newer_version_wrote_it(data, run, call):
+    set_entry(run / "config.yaml", ["recognition", NEW], 1)
+    status, said = call("ablate", *scoring(data, run, "--quick"))
+    assert status == 2 and NEW in said and said.startswith("kryptonite ablate: "), said
+    assert f"{run}/config.yaml: not the configuration of a run" in message(said)
+
+
+def test_train_makes_a_stage_again_when_a_newer_version_wrote_its_file(data, run, trained, call):
+    (run / "liveness/stage.json").write_text(json.dumps({NEW: {}}))
+    status, said = call("train", *options(data, run))
+    assert status == 0 and f"{run}/liveness: damaged" in said, said
+    assert weights(run) == weights(trained)
+
+
+def test_scoring_makes_cache_entries_again_when_a_newer_version_wrote_them(data, run, tmp_path):
+    pairs = load_test_pairs(data)
+    cache = tmp_path / "cache"
+    fresh = kryptonite.load(run, cache, "cpu").score_pairs(pairs)[0]
+    entries = [path for path in sorted(cache.rglob("*")) if path.is_file()]
+    for path in entries:
+        save_tensors(path, {NEW: np.zeros(3)})
+    again = kryptonite.load(run, cache, "cpu").score_pairs(pairs)[0]
+    pd.testing.assert_frame_equal(again, fresh)
+    assert entries and not any(NEW in load_tensors(path).tensors for path in entries)
 
 
 @pytest.mark.parametrize("content", [[1, 2], 3, {"state_dict": [1]}, {1: 2}, None])
