@@ -534,7 +534,59 @@ def test_train_says_who_has_the_run_when_another_process_writes_to_it(data, run,
     assert call("train", *options(data, run))[0] == 0  # a stale lock blocks nobody
 
 
+def test_one_training_ends_and_the_other_says_so_when_two_start_on_one_run(data, trained, tmp_path):
+    run = tmp_path / "run"
+    processes = [start(data, run), start(data, run)]
+    said = [process.communicate(timeout=300)[1] for process in processes]
+    ends = sorted(zip([process.returncode for process in processes], said, strict=True))
+    assert [status for status, _ in ends] == [0, 2], said
+    assert f"{run}: process " in message(ends[1][1]) and "is writing to it" in message(ends[1][1])
+    assert weights(run) == weights(trained)
+    for name in ("fusion.json", "metrics.json"):
+        assert (run / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_both_exports_are_whole_when_two_write_one_run(data, run):
+    export = [sys.executable, "-m", "kryptonite", "export", "--run", str(run)]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(export, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL) for _ in "ab"
+    ]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    assert not list(run.rglob(".*-*"))
+    pairs = load_test_pairs(data)
+    torch_scores, onnx_scores = (
+        kryptonite.load(run, data / "cache", "cpu", engine).score_pairs(pairs)[0]["score"]
+        for engine in ("torch", "onnx")
+    )
+    assert onnx_scores.to_numpy() == pytest.approx(torch_scores.to_numpy(), abs=1e-3)
+
+
 # Data
+
+
+def test_train_accepts_equal_photos_of_one_person_and_of_two(data, tmp_path, call):
+    """All of them are images of their own, so every person keeps as many as there are files."""
+    root = tmp_path / "equal"
+    shutil.copytree(data / "data", root / "data")
+    shutil.copy(data / "tiny.yaml", root)
+    people = sorted((root / "data/train/images").iterdir())
+    for person in people[:6]:
+        shutil.copy(person / "0.jpg", person / "9.jpg")
+        shutil.copy(person / "k_0.jpg", person / "k_9.jpg")
+    for one, other in zip(people[6:14:2], people[7:14:2], strict=True):
+        shutil.copy(one / "1.jpg", other / "8.jpg")
+    run = tmp_path / "run"
+    status, said = call("train", *options(root, run))
+    assert status == 0, said
+    images = pd.read_csv(run / "images.csv", dtype=str)
+    assert len(images) == 16 * 5 + 12 + 4
+    repeated = images[images.duplicated("key", keep=False)].groupby("key")["label"]
+    assert sorted(repeated.nunique()) == [1] * 12 + [2] * 4
+    both = images.groupby("key")["split"].nunique().eq(2).sum()
+    assert both and f"{both} training photos are also validation images" in said
+    status, said = call("evaluate", *scoring(root, run, "--resamples", "5"))
+    assert status == 0, said
 
 
 def test_train_accepts_people_with_few_images_beside_whole_ones(data, tmp_path, call):
