@@ -47,7 +47,8 @@ _BUDGET = Budget(2**30)  # bytes of images that threads may decode at a time
 # Largest values of the usual integer depths: 8, 12, 16, 24, 31 (signed) and 32 bits.
 _FULL_SCALES = (2**8 - 1, 2**12 - 1, 2**16 - 1, 2**24 - 1, 2**31 - 1, 2**32 - 1)
 _ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 274, 262, 258, 339  # TIFF and EXIF tags
-# What a file that cannot be decoded is, by its first bytes.
+_HEAD = 2048  # bytes that tell what a file is
+# What a file that cannot be decoded is, by these.
 _KINDS = (
     (rb"\s*\Z", "the file is empty"),
     (rb"qoif", "QOI images are not supported"),
@@ -123,6 +124,22 @@ def count_pixels(content: bytes) -> int:
         raise
     except Exception:  # as in `decode_rgb`
         return 0
+
+
+def why_no_image(path: Path | str) -> str:
+    """Says why a file is none that `decode_rgb` reads, by its header; empty if it may be one."""
+    if not os.path.isfile(path):
+        return "not a file"
+    try:
+        with Image.open(path, formats=_FORMATS):
+            return ""
+    except Image.DecompressionBombError:
+        return ""
+    except MemoryError:
+        raise
+    except Exception as error:  # as in `decode_rgb`
+        with _named(path), open(path, "rb") as file:
+            return _reason(file.read(_HEAD), error)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -356,7 +373,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _reason(content: bytes, error: Exception) -> str:
     """Why bytes are no image, in words of the user's world."""
     kind = next(
-        (text for start, text in _KINDS if re.match(start, content[:2048], re.DOTALL | re.I)),
+        (text for start, text in _KINDS if re.match(start, content[:_HEAD], re.DOTALL | re.I)),
         "not an image in a known format",
     )
     known = kind.startswith("damaged")

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from kryptonite.core.errors import DataError
+from kryptonite.core.images import why_no_image
 from kryptonite.data.csv_tables import clean_label, pair_id
 from kryptonite.data.notes import count, note, warn
 
@@ -119,8 +118,8 @@ def list_pairs(folder: Path) -> list[PairFolder]:
 
     Raises:
         DataError: Names the folder that is no pair: not named by a number of up to eight digits, a
-            second folder of the same number, two images that could be the same one, or images
-            other than `0` and `1`.
+            second folder of the same number, two images that could be the same one, images other
+            than `0` and `1`, or files none of which is an image.
     """
     left = _LeftOut(str(folder))
     pairs: dict[str, tuple[str, PairFolder]] = {}
@@ -158,15 +157,22 @@ def _members(folder: str, left: "_LeftOut") -> tuple[str, str]:
     """Finds the two images of a pair."""
     files = [entry.name for entry in left.visible(folder) if not _is_folder(entry)]
     members = [_member(folder, files, stem) for stem in ("0", "1")]
-    is_image = is_image_name if all(members) else partial(_is_image, folder)
-    others = [
-        file for file in files if os.path.splitext(file)[0] not in ("0", "1") and is_image(file)
-    ]
+    found = list(filter(None, members))
+    others = [file for file in files if os.path.splitext(file)[0] not in ("0", "1")]
+    if found:  # else whatever is there was meant to be the pair
+        is_image = is_image_name if all(members) else partial(_is_image, folder)
+        others = list(filter(is_image, others))
     if others:
-        shown = [*filter(None, members), *others]
+        shown = [*found, *others]
         raise DataError(
             f"{folder}: a pair's folder holds two images, named 0 and 1 (0.jpg, 1.png, …); this "
             f"one holds {len(shown)}: {', '.join(shown[:8])}"
+        )
+    if found and not any(_is_image(folder, file) for file in found):
+        reasons = (f"{file} ({why_no_image(os.path.join(folder, file))})" for file in found)
+        raise DataError(
+            f"{folder}: cannot read {' and '.join(reasons)}; a pair's folder holds two images, as "
+            "JPEG, PNG, WebP or another common format"
         )
     first, second = (
         _checked(os.path.realpath(os.path.join(folder, name or f"{number}.jpg")))
@@ -176,11 +182,10 @@ def _members(folder: str, left: "_LeftOut") -> tuple[str, str]:
 
 
 def _member(folder: str, files: Sequence[str], stem: str) -> str:
-    """Finds the file called `stem`; by suffix, then by content, where several are."""
+    """Finds the file called `stem`; where several are, the one that is an image."""
     found = [file for file in files if os.path.splitext(file)[0] == stem]
     if len(found) > 1:
-        images = [file for file in found if is_image_name(file)]
-        found = images or [file for file in found if _is_image(folder, file)] or found
+        found = [file for file in found if _is_image(folder, file)] or found
     if len(found) > 1:
         raise DataError(
             f"{folder}: {' and '.join(found)} could both be image {stem} of the pair; keep one"
@@ -189,18 +194,8 @@ def _member(folder: str, files: Sequence[str], stem: str) -> str:
 
 
 def _is_image(folder: str, file: str) -> bool:
-    path = os.path.join(folder, file)
-    if is_image_name(file):
-        return True
-    if not os.path.isfile(path):
-        return False
-    try:
-        with Image.open(path):
-            return True
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # Pillow raises whatever its readers raise on files that are no images
-        return False
+    """Whether a file is an image by its suffix or, damaged or not, by its content."""
+    return is_image_name(file) or not why_no_image(os.path.join(folder, file))
 
 
 @dataclass

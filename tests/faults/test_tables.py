@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kryptonite.core.errors import DataError
+from kryptonite.core.errors import DataError, ImageReadError
+from kryptonite.core.images import read_rgb
 from kryptonite.data.csv_tables import LINE_LIMIT, read_table
 from kryptonite.data.layouts import DataConfig, load_folders, load_images, load_test_pairs
 from kryptonite.data.pairs import PairConfig, load_pairs, make_pairs, save_pairs
@@ -391,9 +392,13 @@ def test_load_test_pairs_prefers_the_image_when_a_note_has_its_name(own, save, f
     ]
 
 
-def test_load_test_pairs_refuses_two_files_that_could_be_one_image(own):
+def test_load_test_pairs_refuses_two_files_that_could_be_one_image(own, save, faces):
     touch(pair(own, 2) / "0.PNG")
     with pytest.raises(DataError, match=r"00000002: 0\.PNG and 0\.jpg could both be image 0"):
+        load_test_pairs(own)
+    (pair(own, 2) / "0.PNG").unlink()
+    os.rename(save(pair(own, 2) / "x.png", faces[0]), pair(own, 2) / "0.dat")
+    with pytest.raises(DataError, match=r"00000002: 0\.dat and 0\.jpg could both be image 0"):
         load_test_pairs(own)
 
 
@@ -404,6 +409,8 @@ def test_load_test_pairs_refuses_two_files_that_could_be_one_image(own):
         (["0.jpg", "b.png"], r"holds 2: 0\.jpg, b\.png"),
         (["0.jpg", "1.jpg", "2.jpg"], r"holds 3: 0\.jpg, 1\.jpg, 2\.jpg"),
         (["00.jpg", "01.jpg"], r"holds 2: 00\.jpg, 01\.jpg"),
+        (["a.heic", "b.heic"], r"holds 2: a\.heic, b\.heic"),
+        (["notes.txt"], r"holds 1: notes\.txt"),
     ],
 )
 def test_load_test_pairs_says_which_images_it_expects_and_finds(own, names, message):
@@ -413,6 +420,38 @@ def test_load_test_pairs_says_which_images_it_expects_and_finds(own, names, mess
         touch(pair(own, 3) / name)
     with pytest.raises(DataError, match=f"00000003: .*{message}"):
         load_test_pairs(own)
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (
+            {"0.heic": HEIC, "1.HEIC": HEIC},
+            r"0\.heic \(HEIC images are not supported\) and 1\.HEIC \(HEIC images are",
+        ),
+        ({"1.heif": HEIC}, r"1\.heif \(HEIC images are not supported\); a pair's"),
+        ({"0": b"qoif" + bytes(99), "1.txt": b"see the archive " * 9}, r"QOI.* and .*a text file"),
+    ],
+)
+def test_load_test_pairs_says_what_it_is_when_no_file_of_a_pair_is_an_image(own, contents, message):
+    for file in pair(own, 3).iterdir():
+        file.unlink()
+    for name, content in contents.items():
+        (pair(own, 3) / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"00000003: cannot read .*{message}"):
+        load_test_pairs(own)
+
+
+def test_load_test_pairs_leaves_a_single_unreadable_image_to_scoring(own):
+    (pair(own, 3) / "1.jpg").unlink()
+    (pair(own, 3) / "1.heic").write_bytes(HEIC)
+    pairs = load_test_pairs(own)
+    assert pairs.iloc[3].tolist()[1:] == [str(pair(own, 3) / name) for name in ("0.jpg", "1.heic")]
+    with pytest.raises(ImageReadError, match="HEIC images are not supported"):
+        read_rgb(pairs.iloc[3]["path_b"])
 
 
 def test_load_test_pairs_names_folders_that_are_no_pair_or_the_same_pair(own):
