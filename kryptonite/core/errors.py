@@ -17,6 +17,10 @@ class ImageTooLargeError(ImageReadError):
     """An image has more pixels than are decoded."""
 
 
+class ImageTooLongError(ImageTooLargeError):
+    """An image has more pixels on a side than are decoded."""
+
+
 class InputContractError(KryptoniteError):
     """Crops do not fit the model: template, size or dtype differ."""
 

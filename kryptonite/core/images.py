@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kryptonite.core import jpeg, png
-from kryptonite.core.errors import ImageReadError, ImageTooLargeError
+from kryptonite.core.errors import ImageReadError, ImageTooLargeError, ImageTooLongError
 from kryptonite.core.files import sha256_bytes, sha256_file
 from kryptonite.core.memory import Budget
 
@@ -87,7 +87,7 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         RGB uint8 array, H×W×3, turned upright by the EXIF orientation tag.
 
     Raises:
-        ImageTooLargeError: The image is too large.
+        ImageTooLargeError: The image is too large; `ImageTooLongError` if one of its sides is.
         ImageReadError: The bytes are not a complete image.
     """
     if jpeg.count_scans(content, MAX_SCANS + 1) > MAX_SCANS:
@@ -101,7 +101,7 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
     except MemoryError:
         raise  # not the file's fault
     except _RefusedError as error:
-        raise ImageTooLargeError(f"{shown(name)}: {error}") from error
+        raise error.kind(f"{shown(name)}: {error}") from error
     # Pillow raises OSError, SyntaxError, struct.error, … for broken files.
     except Exception as error:
         reason, cause = _reason(content, error), error
@@ -263,7 +263,16 @@ def to_grey8(values: np.ndarray) -> np.ndarray:
 
 
 class _RefusedError(Exception):
-    """Mending the file would not help."""
+    """Mending the file would not help.
+
+    Args:
+        reason: Why it is refused.
+        kind: What `decode_rgb` raises of it.
+    """
+
+    def __init__(self, reason: str, kind: type[ImageTooLargeError] = ImageTooLargeError):
+        super().__init__(reason)
+        self.kind = kind
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -310,7 +319,8 @@ def _check_size(image: Image.Image) -> None:
         )
     if max(image.size) > MAX_SIDE:
         raise _RefusedError(
-            f"{image.width} × {image.height} pixels exceed the limit of {MAX_SIDE} pixels a side"
+            f"{image.width} × {image.height} pixels exceed the limit of {MAX_SIDE} pixels a side",
+            ImageTooLongError,
         )
 
 

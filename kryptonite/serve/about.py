@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from kryptonite.core.images import MAX_SIDE
 from kryptonite.fusion.references import MOST as MOST_REFERENCES
 from kryptonite.inference.gate import MatcherGate
 from kryptonite.inference.pipeline import Pipeline
@@ -71,6 +72,7 @@ def describe(
         limits=models.RequestLimits(
             bytes_per_photo=limits.photo_bytes,
             pixels_per_photo=limits.photo_pixels,
+            pixels_per_side=MAX_SIDE,
             bytes_per_request=limits.body_bytes(1 + MOST_REFERENCES),
             pixels_per_request=limits.request_pixels,
             requests=limits.requests,

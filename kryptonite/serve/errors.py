@@ -12,6 +12,7 @@ CODES = {
     "upload_timeout": (408, "The body did not arrive in time."),
     "body_too_large": (413, "The body exceeds the limit."),
     "image_too_large": (413, "A photo has more bytes or pixels than the limit."),
+    "image_too_long": (413, "A photo has more pixels on a side than the limit."),
     "too_many_parts": (413, "The body has more files or values than the request takes."),
     "unsupported_media_type": (415, "The body is neither a multipart form nor JSON."),
     "missing_photo": (422, "A photo is missing."),

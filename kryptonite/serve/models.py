@@ -178,6 +178,7 @@ class RequestLimits(BaseModel):
 
     bytes_per_photo: int
     pixels_per_photo: int
+    pixels_per_side: int = Field(description="Width and height of a photo.")
     bytes_per_request: int = Field(description="Of several references, with the form around them.")
     pixels_per_request: int
     requests: int = Field(description="Received or waiting at a time.")

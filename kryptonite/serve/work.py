@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kryptonite.core.errors import ImageReadError, ImageTooLargeError
+from kryptonite.core.errors import ImageReadError, ImageTooLargeError, ImageTooLongError
 from kryptonite.core.images import decode_rgb
 from kryptonite.inference.gate import GateScore, MatcherGate
 from kryptonite.inference.pipeline import PhotoFacts, Pipeline, Verification
@@ -112,7 +112,10 @@ class Worker:
         _, name, content = photo
         try:
             image = decode_rgb(content, name)
-        except ImageTooLargeError as error:  # a limit of the decoder's, as on a side
+        # Limits of the decoder's.
+        except ImageTooLongError as error:
+            return ServiceError("image_too_long", str(error))
+        except ImageTooLargeError as error:
             return ServiceError("image_too_large", str(error))
         except ImageReadError as error:
             return ServiceError("unreadable_image", str(error))

@@ -515,8 +515,9 @@ def test_page_says_every_error_in_words_and_keeps_the_photos(visit, photos, answ
         page.refuse_with(status, code)
         page.tab.click("#submit")
         said = STRINGS[language][f"error.{code}"]
-        megabytes = {"en": "0.5", "ru": "0,5"}[language]
-        said = said.replace("{megabytes}", megabytes).replace("{megapixels}", "30")
+        megabytes, side = {"en": ("0.5", "100,000"), "ru": ("0,5", "100\u00a0000")}[language]
+        for name, value in {"megabytes": megabytes, "megapixels": "30", "side": side}.items():
+            said = said.replace(f"{{{name}}}", value)
         expect(page.tab.locator("#error")).to_have_text(said)
         assert page.tab.locator(".frame img:visible").count() == 2
         assert photos[0].name in page.see("#file-a") and photos[1].name in page.see("#file-b")
@@ -586,6 +587,18 @@ def test_page_refuses_a_file_above_the_limit_without_sending_it(visit, photos, t
         "Second photo: The photo is too large. This server takes at most 0.5 MB and 30 megapixels."
     )
     assert not [url for url in page.requests if url.endswith("/v1/verify")]
+
+
+def test_page_says_which_limit_a_long_photo_exceeds(visit, photos, tmp_path):
+    long = tmp_path / "long.png"
+    Image.new("L", (100_001, 1)).save(long)
+    page = visit()
+    page.choose(photos[0], long)
+    page.tab.click("#submit")
+    expect(page.tab.locator("#error")).to_have_text(
+        "Second photo: One side of the photo is too long. This server takes at most 100,000 pixels "
+        "in width and in height."
+    )
 
 
 def test_page_asks_for_the_key_and_uses_it(visit, photos, serve):

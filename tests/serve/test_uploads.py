@@ -118,7 +118,7 @@ TEXT = b"This is a text, though it is called a photo."
         (with_(photo_a=b"<svg xmlns='x'/>"), "unreadable_image", "SVG"),
         (with_(photo_a=bomb(400)), "image_too_large", "0.1 megapixels"),
         (with_(photo_a=bomb(60_000)), "image_too_large", "megapixels"),
-        (with_(photo_b=bomb(100_001, 1)), "image_too_large",
+        (with_(photo_b=bomb(100_001, 1)), "image_too_long",
          "photo_b: 100001 × 1 pixels exceed the limit of 100000 pixels a side"),
         ({"json": {**PAIR, "photo_a": b64(bomb(2**30))}}, "image_too_large", "photo_a"),
         (with_(photo_a=lying_icon()), "image_too_large", "photo_a"),

@@ -490,6 +490,7 @@ function errorText({ code, message, place }) {
   const told = text(`error.${code}`, {
     megabytes: limits ? plain(limits.bytes_per_photo / 1e6) : "?",
     megapixels: limits ? plain(limits.pixels_per_photo / 1e6) : "?",
+    side: limits ? plain(limits.pixels_per_side) : "?",
   });
   return place === null ? told : text("error.of_photo", { photo: photoName(place), text: told });
 }
