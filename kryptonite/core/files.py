@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from kryptonite.core.errors import DataError
 
 _BLOCK = 1 << 20  # bytes hashed at a time
 
@@ -150,6 +152,24 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def refuse_if_most(failed: Sequence[str], total: int, source: Path | str, what: str) -> None:
+    """Refuses a source of which over half of the files have failed, since it is probably wrong.
+
+    Args:
+        failed: The files that have.
+        total: Number of all files.
+        source: Where they come from.
+        what: What is wrong with them, as in `do not exist`.
+
+    Raises:
+        DataError: Gives the count and the first.
+    """
+    if 2 * len(failed) > total:
+        raise DataError(
+            f"{source}: {len(failed)} of {total} files {what}; the first is {failed[0]}"
+        )
 
 
 def refuse_unknown(stored: Mapping[str, Any], known: Collection[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kryptonite.core.errors import DataError
+from kryptonite.core.files import refuse_if_most
 
 _COMPONENT = 255  # bytes that file systems allow in one name
 _WHOLE = 4095  # bytes that Linux allows in a path
@@ -34,13 +35,9 @@ def resolve_paths(paths: Sequence[str], root: Path, table: Path) -> list[str]:
             f"under {root / 'data'}{others}"
         )
     found = [_find(base, path) for path in paths]
-    missing = [row for row, path in enumerate(found) if not path]
-    if 2 * len(missing) > len(paths):
-        row = missing[0]
-        raise DataError(
-            f"{table}: {len(missing)} of {len(paths)} files do not exist under {base}; the first "
-            f"is that of row {row + 1}: {paths[row].strip()}"
-        )
+    rows = enumerate(zip(found, paths, strict=True), 1)
+    missing = [f"that of row {row}: {raw.strip()}" for row, (path, raw) in rows if not path]
+    refuse_if_most(missing, len(paths), table, f"do not exist under {base}")
     return [
         path or os.path.abspath(os.path.join(base, plain_path(raw)))
         for path, raw in zip(found, paths, strict=True)
@@ -50,11 +47,7 @@ def resolve_paths(paths: Sequence[str], root: Path, table: Path) -> list[str]:
 def refuse_if_most_are_missing(paths: Sequence[str], source: str) -> None:
     """Raises DataError, with count and the first, when over half of the files do not exist."""
     missing = [path for path in paths if not os.path.isfile(path)]
-    if 2 * len(missing) > len(paths):
-        raise DataError(
-            f"{source}: {len(missing)} of {len(paths)} files do not exist; the first is "
-            f"{missing[0]}"
-        )
+    refuse_if_most(missing, len(paths), source, "do not exist")
 
 
 def check_lengths(paths: Sequence[str], table: Path | str) -> None:

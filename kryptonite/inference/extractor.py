@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kryptonite.core.chunks import chunked
 from kryptonite.core.crops import Crops
 from kryptonite.core.errors import DataError, ImageReadError
-from kryptonite.core.files import fingerprint
+from kryptonite.core.files import fingerprint, refuse_if_most
 from kryptonite.core.images import read_rgb, shown
 from kryptonite.core.memory import return_freed_memory
 from kryptonite.core.tensors import load_tensors, save_tensors
@@ -159,12 +159,8 @@ class FeatureTable:
         Args:
             source: Names where the files come from.
         """
-        unreadable = self.paths[self.content < 0]
-        if 2 * len(unreadable) > len(self.paths):
-            raise DataError(
-                f"{source}: {len(unreadable)} of {len(self.paths)} images cannot be read; the "
-                f"first is {shown(unreadable[0])}"
-            )
+        unreadable = [shown(path) for path in self.paths[self.content < 0]]
+        refuse_if_most(unreadable, len(self.paths), source, "cannot be read")
 
 
 class Shard(NamedTuple):

@@ -17,7 +17,7 @@ from kryptonite.inference.pipeline import Pipeline
 from kryptonite.report.analysis import ScoredPairs
 from kryptonite.report.quality import pair_facts, quality_facts
 from kryptonite.runs.checks import check_kinds
-from kryptonite.runs.run_dir import RunDir
+from kryptonite.runs.run_dir import RunDir, seen_warnings
 
 CHUNK = 512  # images whose crops are in memory at once
 
@@ -48,17 +48,10 @@ class Assessment:
     @property
     def warnings(self) -> list[str]:
         """What a reader must know before believing a figure."""
-        found, images = [], len(self.scored.images)
-        if self.seen["train"]:
-            found.append(
-                f"{self.seen['train']} of the {images} images were trained on: "
-                "the figures flatter the system."
-            )
+        found = seen_warnings(self.seen, len(self.scored.images), "system")
         if self.cross_fitted:
             found.append(
-                f"{self.seen['val']} of the {images} images are validation images of this run. "
-                "The fusions are therefore cross-fitted over identities, but the branches' "
-                "checkpoints were picked on these people: expect more error on others."
+                "The fusions, fitted on validation images, are cross-fitted over identities here."
             )
         if len(self.unreadable):
             found.append(

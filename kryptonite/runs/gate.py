@@ -24,7 +24,7 @@ from kryptonite.runs.checks import check_kinds
 from kryptonite.runs.circumstances import circumstances
 from kryptonite.runs.load import load
 from kryptonite.runs.origin import BRANCHES, describe_branches
-from kryptonite.runs.run_dir import RunDir
+from kryptonite.runs.run_dir import RunDir, seen_warnings
 from kryptonite.runs.scores import PACKAGES
 
 ALONE, GATED = "matcher", "gated"  # the systems of a gate's figures
@@ -205,18 +205,7 @@ def _warnings(run: RunDir, table: pd.DataFrame) -> list[str]:
     if not run.images.exists():
         return []
     keys = pd.unique(pd.concat([table["key_a"], table["key_b"]]))
-    seen, found = run.count_seen(keys), []
-    if seen["train"]:
-        found.append(
-            f"{seen['train']} of the {len(keys)} photos were trained on by the run: the figures "
-            "flatter the gate."
-        )
-    if seen["val"]:
-        found.append(
-            f"{seen['val']} of the {len(keys)} photos are validation images of the run, whose "
-            "checkpoints were picked on these people: expect more error on others."
-        )
-    return found
+    return seen_warnings(run.count_seen(keys), len(keys), "gate")
 
 
 def _cross_fitted(name: str, table: pd.DataFrame, folds: int, source: Path | str) -> np.ndarray:

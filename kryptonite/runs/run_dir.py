@@ -1,5 +1,6 @@
 """A run's folder: the one place that knows what its files are called."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,28 @@ class RunDir:
                 f"{self.path}: no finished run: {', '.join(missing)} missing; "
                 "`python train.py` makes one"
             )
+
+
+def seen_warnings(seen: Mapping[str, int], images: int, judged: str) -> list[str]:
+    """Says what images that a run's training saw mean for figures of them.
+
+    Args:
+        seen: As `RunDir.count_seen` gives it.
+        images: Number of all images.
+        judged: What the figures are of.
+    """
+    found = []
+    if seen["train"]:
+        found.append(
+            f"{seen['train']} of the {images} images were trained on by the run: the figures "
+            f"flatter the {judged}."
+        )
+    if seen["val"]:
+        found.append(
+            f"{seen['val']} of the {images} images are validation images of the run, whose "
+            "checkpoints were picked on these people: expect more error on others."
+        )
+    return found
 
 
 def _line(error: Exception) -> str:

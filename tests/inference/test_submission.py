@@ -60,7 +60,7 @@ def test_submit_refuses_a_list_most_images_of_which_cannot_be_read(
             path.write_bytes(b"<html>")
     out = tmp_path / "s.csv"
     if refused:
-        wanted = f"{damaged} of 4 images cannot be read; the first is .*"
+        wanted = f"{damaged} of 4 files cannot be read; the first is .*"
         with pytest.raises(DataError, match=re.escape(str(tmp_path)) + ": " + wanted):
             submit(pipeline, tmp_path, out)
         assert not out.exists()

@@ -52,7 +52,9 @@ def test_assess_cross_fits_when_validation_images_recur_under_other_names(
     )
     second = assess(pipeline, folder, moved)
     assert second.cross_fitted and second.seen == {"train": 0, "val": 24}
-    assert "cross-fitted" in second.warnings[0]
+    images, fusions = second.warnings
+    assert "24 of the 24 images are validation images of the run" in images
+    assert "cross-fitted" in fusions
     assert not np.allclose(second.scored.scores["llr"], first.scored.scores["llr"])
     assert np.allclose(second.scored.scores["none"], first.scored.scores["none"])
 
@@ -80,7 +82,7 @@ def test_assess_counts_and_leaves_out_unreadable_pairs(pipeline, folder, face_pa
     assert f"{touched.sum()} pairs are left out" in assessment.warnings[-1]
     for path in {*face_pairs["path_a"], *face_pairs["path_b"]}:
         Path(path).write_bytes(b"broken")
-    with pytest.raises(DataError, match="24 of 24 images cannot be read"):
+    with pytest.raises(DataError, match="24 of 24 files cannot be read"):
         assess(pipeline, folder, face_pairs)
 
 

@@ -182,8 +182,8 @@ def test_gate_fit_warns_of_photos_that_the_run_has_seen(
     said = capsys.readouterr().err
     stored = json.loads(out.read_text())["figures"]["warnings"]
     for warning in (
-        "3 of the 24 photos were trained on by the run: ",
-        "5 of the 24 photos are validation images of the run, ",
+        "3 of the 24 images were trained on by the run: ",
+        "5 of the 24 images are validation images of the run, ",
     ):
         assert f"note: {warning}" in said and warning in out.with_suffix(".html").read_text()
         assert any(each.startswith(warning) for each in stored)
