@@ -20,6 +20,7 @@ from kryptonite.liveness.detector import Detector
 from kryptonite.nn.weights import BackboneConfig, build_timm
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
+from kryptonite.recognition.differential.comparer import Comparer
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.load import load
@@ -83,9 +84,10 @@ def write_run(run: Path) -> Path:
     generator = np.random.default_rng(0)
     noise = Crops(generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), CropTemplate(32))
     pairs = np.arange(20), np.arange(20, 40), np.arange(20) % 2 == 0
-    DifferentialDetector.fit(
+    comparer = Comparer.fit(
         ComparisonConfig(networks=2, hidden=4, epochs=3), recogniser.extract_maps(noise), *pairs
-    ).save(run / "comparison")
+    )
+    DifferentialDetector(recogniser.channels, comparer).save(run / "comparison")
     kind = np.repeat(["same", "different", "synthetic"], 20)
     seen = (
         generator.normal(kind != "different"),

@@ -25,9 +25,8 @@ def main(arguments: list[str], program: str) -> int:
 
     pipeline = load(run, device="cpu")
     check_writable(run / "recognition" / EXPORT_FILE)
-    deviations = export_networks(pipeline)
-    for folder, deviation in deviations.items():
-        print(f"{run / folder / EXPORT_FILE}: largest difference from PyTorch {deviation:.1e}")
+    for file, deviation in export_networks(pipeline).items():
+        print(f"{file}: largest difference from PyTorch {deviation:.1e}")
     faces = RunDir(run).faces
     print(f"{faces}: largest difference from PyTorch {export_cascade(faces):.1e}")
     return 0

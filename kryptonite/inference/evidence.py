@@ -1,23 +1,19 @@
 """From features of images to the evidence on pairs that a fusion takes."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from kryptonite.core.chunks import map_chunks
 from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.inference.extractor import CropFeatures, FeatureExtractor, FeatureTable
-
-if TYPE_CHECKING:  # imports torch, which exported networks do without
-    from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.differential.detector import DifferentialDetector
 
 CHUNK = 2048  # pairs whose embeddings are in memory at once
 
 
 def pair_evidence(
     features: CropFeatures,
-    differential: "DifferentialDetector | None",
+    differential: DifferentialDetector | None,
     a: np.ndarray,
     b: np.ndarray,
 ) -> dict[str, np.ndarray]:
@@ -50,7 +46,7 @@ def pair_evidence(
 
 def extract_pairs(
     extractor: FeatureExtractor,
-    differential: "DifferentialDetector | None",
+    differential: DifferentialDetector | None,
     pairs: pd.DataFrame,
     progress: bool = True,
 ) -> tuple[pd.DataFrame, FeatureTable]:
@@ -71,7 +67,7 @@ def extract_pairs(
 
 
 def describe_pairs(
-    table: FeatureTable, differential: "DifferentialDetector | None", pairs: pd.DataFrame
+    table: FeatureTable, differential: DifferentialDetector | None, pairs: pd.DataFrame
 ) -> pd.DataFrame:
     """Computes the evidence on pairs of images whose features are known.
 

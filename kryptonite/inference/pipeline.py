@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -36,9 +36,7 @@ from kryptonite.inference.verdict import (
     code_of_refusal,
     photo_of_refusal,
 )
-
-if TYPE_CHECKING:  # imports torch, which exported networks do without
-    from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.differential.detector import DifferentialDetector
 
 Image = Path | str | bytes | BinaryIO
 
@@ -216,7 +214,7 @@ class Pipeline:
     """
 
     extractor: FeatureExtractor
-    differential: "DifferentialDetector | None"
+    differential: DifferentialDetector | None
     verifiers: dict[str, Verifier]
     chosen: str
     several: Mapping[int, Verifier]

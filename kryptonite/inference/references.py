@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +10,7 @@ from kryptonite.data.references import ReferenceTrials
 from kryptonite.fusion.evidence import Evidence
 from kryptonite.fusion.references import Trials, kept, mean_agreement, mean_of
 from kryptonite.inference.extractor import CropFeatures
-
-if TYPE_CHECKING:  # imports torch, which exported networks do without
-    from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.differential.detector import DifferentialDetector
 
 CHUNK = 256  # trials whose embeddings are in memory at once
 
@@ -95,7 +92,7 @@ class Compared:
 
 
 def compare_mutually(
-    features: CropFeatures, differential: "DifferentialDetector | None", sets: np.ndarray
+    features: CropFeatures, differential: DifferentialDetector | None, sets: np.ndarray
 ) -> np.ndarray:
     """Compares the photos of sets with one another: float32, N×M×M, symmetric.
 
@@ -113,7 +110,7 @@ def compare_mutually(
 
 def compare(
     features: CropFeatures,
-    differential: "DifferentialDetector | None",
+    differential: DifferentialDetector | None,
     probe: np.ndarray,
     references: np.ndarray,
     mutual: np.ndarray | None = None,
@@ -138,7 +135,7 @@ def compare(
 
 def pool_trials(
     features: CropFeatures,
-    differential: "DifferentialDetector | None",
+    differential: DifferentialDetector | None,
     drawn: ReferenceTrials,
     counts: Sequence[int],
 ) -> Trials:
@@ -158,7 +155,7 @@ def pool_trials(
 
 def _scores(
     features: CropFeatures,
-    differential: "DifferentialDetector | None",
+    differential: DifferentialDetector | None,
     first: np.ndarray,
     second: np.ndarray,
 ) -> np.ndarray:

@@ -30,6 +30,8 @@ WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 EXPORT_FILE = "model.onnx"
 
+INPUT_NAME = "crops"  # of an export: uint8 N×S×S×3, RGB, as the aligner cuts them
+
 ENGINES = ("torch", "onnx")
 BATCH = 64  # crops per forward pass; about 0.5 GB of activations for a mobile network at 224 pixels
 _LARGE = 50_000_000  # weights of a network that takes half as many on a GPU, to stay within 1 GB
@@ -124,7 +126,7 @@ class CropModel(ABC):
             crops.pixels if len(crops.pixels) else np.zeros((1, *crops.pixels.shape[1:]), np.uint8)
         )
         if self.export:
-            parts = [self.export(batch, names) for batch in chunked(pixels, BATCH)]
+            parts = [self.export({INPUT_NAME: batch}, names) for batch in chunked(pixels, BATCH)]
         else:
             import torch
 
@@ -166,24 +168,16 @@ class CropModel(ABC):
         Args:
             folder: The branch's folder of a run.
             device: `auto`, `cpu` or `cuda`.
-            engine: `torch`; `onnx` for the export, on the CPU; or `auto`: `onnx` if there is an
-                export and the device is the CPU, else `torch`.
+            engine: As for `choose_engine`.
 
         Raises:
-            ConfigError: Unknown engine, or an export on a GPU.
+            ConfigError: As `choose_engine`.
             WeightsError: A file is missing, damaged or does not fit, or the export is of other
                 weights.
         """
         folder = Path(folder)
-        weights = folder / WEIGHTS_FILE
-        if engine == "auto":
-            exported = (folder / EXPORT_FILE).exists()
-            engine = "onnx" if exported and only_cpu(device) else "torch"
-        if engine not in ENGINES or (engine == "onnx" and device == "cuda"):
-            raise ConfigError(
-                f"cannot run engine {engine!r} on device {device!r}; "
-                f"engines are auto, {', '.join(ENGINES)}, and onnx runs on the CPU only"
-            )
+        weights, exported = folder / WEIGHTS_FILE, folder / EXPORT_FILE
+        engine = choose_engine(exported, device, engine)
         description = folder / DESCRIPTION_FILE
         try:
             kept = read_json(description)
@@ -199,13 +193,45 @@ class CropModel(ABC):
         elif not weights.is_file():
             raise WeightsError(f"{weights}: no such weights file")
         hashed = sha256_file(weights)
-        export = Export(folder / EXPORT_FILE, hashed, spec) if network is None else None
+        export = Export(exported, origin(hashed, spec)) if network is None else None
         model = cls(network, kept["network"], spec, source, "cpu" if export else device, export)
         model.folder, model.weights_sha256 = folder, hashed
         model.fingerprint = fingerprint(
             [*model.engine.split(" on "), hashed, kept["network"], kept["input"]]
         )
         return model
+
+
+def choose_engine(export: Path, device: str, engine: str) -> str:
+    """Decides what computes a network, `torch` or `onnx`.
+
+    Args:
+        export: Where the network's export would lie.
+        device: `auto`, `cpu` or `cuda`.
+        engine: `torch`; `onnx` for the export, on the CPU; or `auto`: `onnx` if there is an export
+            and the device is the CPU, else `torch`.
+
+    Raises:
+        ConfigError: Unknown engine, or an export on a GPU.
+    """
+    if engine == "auto":
+        engine = "onnx" if export.exists() and only_cpu(device) else "torch"
+    if engine not in ENGINES or (engine == "onnx" and device == "cuda"):
+        raise ConfigError(
+            f"cannot run engine {engine!r} on device {device!r}; "
+            f"engines are auto, {', '.join(ENGINES)}, and onnx runs on the CPU only"
+        )
+    return engine
+
+
+def origin(weights: str, spec: InputSpec) -> dict[str, Any]:
+    """What an export of a `CropModel` must hold as facts.
+
+    Args:
+        weights: SHA-256 of the weights.
+        spec: The input they require.
+    """
+    return {"weights_sha256": weights, "input": spec.to_dict()}
 
 
 def _placed(network: "torch.nn.Module", device: "torch.device") -> "torch.nn.Module":

@@ -1,16 +1,17 @@
-"""Export a model to one ONNX file, from crops to outputs, and check it against PyTorch."""
+"""Export networks to ONNX, one file each, and check them against PyTorch."""
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from kryptonite.core.errors import ConfigError, WeightsError
-from kryptonite.core.files import atomic_path, sha256_file
-from kryptonite.nn.model import EXPORT_FILE, WEIGHTS_FILE, CropModel
-from kryptonite.nn.onnx_runtime import INPUT_NAME, Export
+from kryptonite.core.files import atomic_path
+from kryptonite.nn.model import EXPORT_FILE, INPUT_NAME, CropModel, origin
+from kryptonite.nn.onnx_runtime import Export
 
 # Largest difference from PyTorch, relative to values above one; half precision has 11 bits.
 TOLERANCE = {"float32": 1e-3, "float16": 2e-3}
@@ -30,35 +31,73 @@ def write_export(model: CropModel, names: Sequence[str], facts: Mapping[str, Any
 
     Raises:
         ConfigError: The model was not loaded that way.
+        WeightsError: As `write_graph`.
+    """
+    if model.folder is None or model.network is None or model.device.type != "cpu":
+        raise ConfigError("only a model loaded from a run by PyTorch on the CPU can be exported")
+    return write_graph(
+        model.folder / EXPORT_FILE,
+        _Graph(model, names),
+        {INPUT_NAME: noise_crops(model.spec.template.size)},
+        names,
+        {**origin(model.weights_sha256, model.spec), **facts},
+    )
+
+
+def write_graph(
+    file: Path,
+    graph: torch.nn.Module,
+    inputs: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    facts: Mapping[str, Any],
+) -> float:
+    """Writes a module as ONNX; the export takes any number of rows.
+
+    Args:
+        file: The file to write.
+        graph: Maps tensors of N rows to a tuple of tensors of N rows.
+        inputs: The module's arguments by the names they are to have, at least two rows each: what
+            the export is checked on, as a whole and by its first row.
+        names: Of the outputs.
+        facts: JSON-able values to store in the file, among them `weights_sha256`.
+
+    Returns:
+        Largest difference from PyTorch, relative to values above one.
+
+    Raises:
         WeightsError: The export differs by more than `TOLERANCE`; no file is written.
     """
     import onnx
 
-    folder = model.folder
-    if folder is None or model.network is None or model.device.type != "cpu":
-        raise ConfigError("only a model loaded from a run by PyTorch on the CPU can be exported")
-    weights = sha256_file(folder / WEIGHTS_FILE)
-    pixels = _noise(model.spec.template.size)
-    with atomic_path(folder / EXPORT_FILE) as temporary, torch.inference_mode():
+    graph = graph.eval()
+    with atomic_path(file) as temporary, torch.inference_mode():
         torch.onnx.export(
-            _Graph(model, names).eval(),
-            (torch.from_numpy(pixels[:2]),),
+            graph,
+            tuple(torch.from_numpy(array[:2]) for array in inputs.values()),
             temporary,
-            input_names=[INPUT_NAME],
+            input_names=list(inputs),
             output_names=list(names),
-            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),
             dynamo=True,
             external_data=False,
             verbose=False,
         )
         written = onnx.load(temporary, load_external_data=False)
-        kept = {"weights_sha256": weights, "input": model.spec.to_dict(), **facts}
-        onnx.helper.set_model_props(written, {"facts": json.dumps(kept)})
+        onnx.helper.set_model_props(written, {"facts": json.dumps(dict(facts))})
         onnx.save(written, temporary)
-        export = Export(temporary, weights, model.spec)
-        return max(
-            _largest_difference(export, model, batch, names) for batch in (pixels, pixels[:1])
-        )
+        export = Export(temporary, facts)
+        first = {name: array[:1] for name, array in inputs.items()}
+        apart = []
+        for given in (inputs, first):
+            expected = graph(*map(torch.from_numpy, given.values()))
+            for name, found, wanted in zip(names, export(given, names), expected, strict=True):
+                difference, within = _difference(found, wanted.numpy())
+                if not within:
+                    raise WeightsError(
+                        f"{file}: {name} would differ from PyTorch by {difference:.2g}; not written"
+                    )
+                apart.append(difference)
+        return max(apart)
 
 
 class _Graph(torch.nn.Module):
@@ -73,31 +112,16 @@ class _Graph(torch.nn.Module):
         return tuple(self._model.forward_pixels(pixels, self._names))
 
 
-def _largest_difference(
-    export: Export, model: CropModel, pixels: np.ndarray, names: Sequence[str]
-) -> float:
-    """Compares all outputs on one batch of crops.
-
-    Raises:
-        WeightsError: An output's shape differs, or its values by more than `TOLERANCE`.
-    """
-    largest = 0.0
-    expected = [output.numpy() for output in model.forward_pixels(pixels, names)]
-    for name, exported, original in zip(names, export(pixels, names), expected, strict=True):
-        difference = np.abs(exported.astype(np.float64) - original)
-        relative = float((difference / np.maximum(1, np.abs(original.astype(np.float64)))).max())
-        # Written so that NaN fails.
-        within = relative <= TOLERANCE[str(original.dtype)]
-        if exported.shape != original.shape or not within:
-            raise WeightsError(
-                f"{model.folder / EXPORT_FILE}: {name} would differ from PyTorch by "
-                f"{relative:.2g}; not written"
-            )
-        largest = max(largest, relative)
-    return largest
+def _difference(found: np.ndarray, wanted: np.ndarray) -> tuple[float, bool]:
+    """Gives the largest difference, relative to values above one, and whether it is tolerable."""
+    if found.shape != wanted.shape:
+        return float("inf"), False
+    scale = np.maximum(1, np.abs(wanted.astype(np.float64)))
+    largest = float((np.abs(found.astype(np.float64) - wanted) / scale).max())
+    return largest, largest <= TOLERANCE[str(wanted.dtype)]  # False for NaN
 
 
-def _noise(side: int) -> np.ndarray:
+def noise_crops(side: int) -> np.ndarray:
     """Eight crops, uint8, of noise with grains from one pixel to a quarter of the side.
 
     Coarse grains matter because a network averages fine noise to uniform grey.

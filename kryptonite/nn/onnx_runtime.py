@@ -1,33 +1,32 @@
-"""Run exported models with ONNX Runtime."""
+"""Run exported networks with ONNX Runtime."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kryptonite.core.crops import InputSpec
 from kryptonite.core.device import cpu_threads
 from kryptonite.core.errors import WeightsError
 
-INPUT_NAME = "crops"  # uint8 N×S×S×3, RGB, as the aligner cuts them
-
 
 class Export:
-    """Runs an exported model on the CPU.
+    """Runs an exported network on the CPU.
 
     Args:
-        file: Written by `write_export`.
-        weights: SHA-256 of the weights it must be an export of.
-        spec: The input it must require.
+        file: Written by `onnx_export.write_graph`.
+        origin: Facts the file must hold, JSON-able: the hash of its weights, and what else decides
+            its outputs.
+
+    Attributes:
+        facts: All that the file holds.
 
     Raises:
-        WeightsError: The file is missing, damaged, or an export of other weights or for other
-            input.
+        WeightsError: The file is missing, damaged, or of another origin.
     """
 
-    def __init__(self, file: Path, weights: str, spec: InputSpec):
+    def __init__(self, file: Path, origin: Mapping[str, Any]):
         import onnxruntime  # takes half a second, which only runs with exports should pay
 
         self._file = file
@@ -44,23 +43,24 @@ class Export:
             self.facts: dict[str, Any] = json.loads(
                 self._session.get_modelmeta().custom_metadata_map["facts"]
             )
-            same = (
-                self.facts["weights_sha256"] == weights
-                and InputSpec.from_dict(self.facts["input"]) == spec
-            )
+            held = {name: self.facts[name] for name in origin}
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise WeightsError(
                 f"{file}: not a valid export ({error}); `kryptonite export` writes it again"
             ) from error
-        if not same:
+        if held != json.loads(json.dumps(dict(origin))):
             raise WeightsError(
                 f"{file}: exported from other weights or for other input; "
                 "`kryptonite export` writes it again"
             )
         self._names = {output.name for output in self._session.get_outputs()}
 
-    def __call__(self, pixels: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        """Gives the named outputs for crops, uint8 N×S×S×3, RGB.
+    def __call__(self, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        """Gives the named outputs.
+
+        Args:
+            inputs: Every input by name, of the types and shapes that were exported.
+            names: Outputs.
 
         Raises:
             WeightsError: The export lacks one of the outputs.
@@ -70,4 +70,5 @@ class Export:
                 f"{self._file}: has outputs {', '.join(sorted(self._names))}, "
                 f"not {', '.join(names)}; `kryptonite export` writes it again"
             )
-        return self._session.run(list(names), {INPUT_NAME: np.ascontiguousarray(pixels)})
+        given = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        return self._session.run(list(names), given)

@@ -18,6 +18,7 @@ from kryptonite.inference.extractor import FeatureExtractor, ShardExecutor
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.liveness.detector import Detector
 from kryptonite.nn.model import WEIGHTS_FILE, CropModel
+from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
 from kryptonite.runs.origin import check_branches
 from kryptonite.runs.run_dir import RunDir
@@ -95,8 +96,6 @@ def load(
     detector = Detector.load(folder.liveness, device, engine)
     differential = None
     if config["comparison"]["pairs"]:
-        from kryptonite.recognition.differential.detector import DifferentialDetector
-
         differential = DifferentialDetector.load(folder.comparison, device, engine)
     # Faces must be cut as in training; only the device is this machine's own business.
     aligner = Aligner(
@@ -116,7 +115,7 @@ def load(
     extractor = FeatureExtractor(
         recogniser, detector, faces, backbone, executor, _face_processes(folder, faces, recogniser)
     )
-    _state_devices(aligner, recogniser, detector, backbone)
+    _state_devices(extractor, differential)
     several = load_several(folder.fusion)
     return RunPipeline(extractor, differential, verifiers, chosen, several, folder)
 
@@ -193,16 +192,23 @@ def _download(repository: str, revision: str | None) -> Path:
     return folder
 
 
-def _state_devices(aligner: Aligner, *networks: CropModel | None) -> None:
+def _state_devices(extractor: FeatureExtractor, differential: DifferentialDetector | None) -> None:
     """Says what computes, each engine and device with its work; a cluster's workers are silent."""
-    names = ("recognition", "liveness", "the differential detector")
-    place = ("onnx", "cpu") if aligner.exports else ("torch", aligner.device.type)
-    work = {place: ["finding faces"]}
-    for network in dict.fromkeys(filter(None, networks)):
-        engine, device = network.engine.split(" on ")
-        work.setdefault((engine, device), []).append(names[networks.index(network)])
-    for (engine, device), parts in work.items():
-        state_device(", ".join(parts), device, engine)
+    aligner = extractor.cache.aligner
+    place = "onnx on cpu" if aligner.exports else f"torch on {aligner.device.type}"
+    places = {
+        "finding faces": place,
+        "recognition": extractor.recogniser.engine,
+        "liveness": extractor.detector.engine,
+    }
+    if differential is not None:
+        if differential.backbone is not None:
+            places["the differential detector's backbone"] = differential.backbone.engine
+        places["the differential detector"] = differential.engine
+    for place in dict.fromkeys(places.values()):
+        work = [part for part in places if places[part] == place]
+        engine, device = place.split(" on ")
+        state_device(", ".join(work), device, engine)
 
 
 def _aligner_config(run: RunDir, settings: dict[str, Any], device: str) -> AlignerConfig:

@@ -13,6 +13,7 @@ from kryptonite.core.files import fingerprint, refuse_unknown, sha256_file
 from kryptonite.detection.aligner import Aligner
 from kryptonite.fusion.verifier import load_origin
 from kryptonite.nn.train.fingerprints import model_fingerprint, strip_runtime
+from kryptonite.recognition.differential import detector
 from kryptonite.runs.run_dir import RunDir
 
 BRANCHES, FINGERPRINT, PAIRS = "branches", "fingerprint", "pairs"  # sections of fusion.json
@@ -44,8 +45,6 @@ def describe_branches(
         "images": sha256_file(run.images) if run.images.exists() else "",
     }
     if config["comparison"]["pairs"]:
-        from kryptonite.recognition.differential import detector  # imports torch
-
         names = (detector.WEIGHTS_FILE, detector.DESCRIPTION_FILE)
         described["comparison"] = [sha256_file(run.comparison / name) for name in names]
         if detector.has_own_backbone(run.comparison):

@@ -31,8 +31,8 @@ class FeatureBatch(NamedTuple):
 
         The memory layout is always the same, because the order of a sum decides its last bits.
         """
-        parts = (maps.embeddings, maps.pooled, maps.cells)
-        return cls(*(torch.from_numpy(np.ascontiguousarray(part[rows])).float() for part in parts))
+        parts = maps.rows(rows).arrays.values()
+        return cls(*(torch.from_numpy(np.ascontiguousarray(part)).float() for part in parts))
 
     def select(self, rows: torch.Tensor) -> "FeatureBatch":
         """Takes rows in any order; a row may repeat."""

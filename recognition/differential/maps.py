@@ -24,16 +24,17 @@ class FeatureMaps:
     cells: np.ndarray
     channels: tuple[int, ...]
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in ("embeddings", "pooled", "cells")}
+
     @classmethod
     def joined(cls, parts: "list[FeatureMaps]") -> "FeatureMaps":
         """Concatenates features of the same recogniser."""
-        arrays = [
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("embeddings", "pooled", "cells")
-        ]
-        return cls(*arrays, parts[0].channels)
+        sides = zip(*(part.arrays.values() for part in parts), strict=True)
+        return cls(*map(np.concatenate, sides), parts[0].channels)
 
     def rows(self, chosen: np.ndarray) -> "FeatureMaps":
         """Takes the features of some crops: int or bool rows."""
-        arrays = [getattr(self, name)[chosen] for name in ("embeddings", "pooled", "cells")]
-        return FeatureMaps(*arrays, self.channels)
+        return FeatureMaps(*(array[chosen] for array in self.arrays.values()), self.channels)

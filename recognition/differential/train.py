@@ -35,7 +35,8 @@ from kryptonite.nn.train.job import TrainingJob
 from kryptonite.nn.train.module import EERModule
 from kryptonite.nn.train.optim import build_optimiser
 from kryptonite.recognition.config import ComparisonConfig
-from kryptonite.recognition.differential.detector import CHUNK, DifferentialDetector
+from kryptonite.recognition.differential.comparer import CHUNK, Comparer
+from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.differential.features import (
     FeatureBatch,
     intermediates,
@@ -140,7 +141,8 @@ def train_differential(
         train, PairConfig(config.pairs, same=0.5, different=0.0, synthetic=0.5, seed=config.seed)
     )
     mated = (pairs["kind"] == "same").to_numpy()
-    detector = DifferentialDetector.fit(config, maps, *pair_rows(pairs, train).T, mated)
+    comparer = Comparer.fit(config, maps, *pair_rows(pairs, train).T, mated)
+    detector = DifferentialDetector(maps.channels, comparer)
     figures: dict[str, Any] = {
         "pairs": {"same": int(mated.sum()), "synthetic": int((~mated).sum())}
     }
@@ -154,7 +156,7 @@ def train_differential(
         crops.identity, crops.synthetic, config.people_per_batch, photos, photos, config.seed
     )
     module = DifferentialModule(
-        config, recogniser, detector, ValidationPairs.of(inputs.val_pairs, inputs.val_images)
+        config, recogniser, comparer, ValidationPairs.of(inputs.val_pairs, inputs.val_images)
     )
     val = CropDataset(inputs.val_images, job.read)
     result = fit(
@@ -168,25 +170,24 @@ def train_differential(
     figures["validation_eer"] = asdict(result)
     if not result.best_epoch:
         return detector, figures
-    tuned = module.detector
-    tuned.backbone = Recogniser(
+    backbone = Recogniser(
         module.network,
         recogniser.blueprint,
         recogniser.spec,
         f"{recogniser.source}, tuned on pairs",
     )
-    return tuned, figures
+    return DifferentialDetector(maps.channels, module.comparer, backbone), figures
 
 
 class DifferentialModule(EERModule):
-    """A recogniser's network and a differential detector on its features, trained together.
+    """A recogniser's network and a comparer of its features, trained together.
 
     The loss is the binary cross-entropy over a batch's pairs of the same person.
 
     Args:
         config: Settings.
         recogniser: Its network is trained in place.
-        detector: Initial detector; a copy of it is trained.
+        comparer: Initial comparer; a copy of it is trained.
         val_pairs: Mated pairs and pairs with a synthetic image, of the validation loader's rows.
     """
 
@@ -194,12 +195,12 @@ class DifferentialModule(EERModule):
         self,
         config: ComparisonConfig,
         recogniser: Recogniser,
-        detector: DifferentialDetector,
+        comparer: Comparer,
         val_pairs: ValidationPairs,
     ):
         super().__init__()
         self.network = recogniser.network.train()
-        self.detector = copy.deepcopy(detector).train()
+        self.comparer = copy.deepcopy(comparer).train()
         self._config, self._spec = config, recogniser.spec
         self._augment = Augment(config.augment)
         self._val_pairs = val_pairs
@@ -231,7 +232,7 @@ class DifferentialModule(EERModule):
         # Each class counts half, whatever its number of pairs; a batch that lacks one, or has no
         # pairs at all, has a smaller loss.
         weight = 0.5 / torch.where(mated > 0, mated.sum(), (1 - mated).sum())
-        logits = self.detector(features.select(a), features.select(b))
+        logits = self.comparer(features.select(a), features.select(b))
         loss = binary_cross_entropy_with_logits(logits, mated, weight, reduction="sum")
         self.log("train_loss", loss.detach(), prog_bar=True)
         return loss
@@ -245,7 +246,7 @@ class DifferentialModule(EERModule):
         features = FeatureBatch(*outputs)
         rows = torch.from_numpy(self._val_pairs.rows).to(self.device)
         logits = [
-            self.detector(*(features.select(side) for side in chunk.T))
+            self.comparer(*(features.select(side) for side in chunk.T))
             for chunk in rows.split(CHUNK)
         ]
         return self._val_pairs.mated, torch.cat(logits).cpu().numpy()
@@ -254,7 +255,7 @@ class DifferentialModule(EERModule):
         """Builds AdamW; the small networks, already fitted, learn faster than the backbone."""
         groups = [
             {"params": self.network.parameters()},
-            {"params": self.detector.parameters(), "lr": self._config.optim.lr * _HEAD_LR_SCALE},
+            {"params": self.comparer.parameters(), "lr": self._config.optim.lr * _HEAD_LR_SCALE},
         ]
         return build_optimiser(
             groups, self._config.optim, int(self.trainer.estimated_stepping_batches)

@@ -60,7 +60,8 @@ def test_commands_state_device_and_engine_once_on_stderr(system, photos, tmp_pat
         command = [sys.executable, "-m", "kryptonite", "verify", *photos, *system, *options]
         done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD)
         assert done.returncode == 0, done.stderr
-        assert done.stderr == "finding faces, recognition, liveness: torch on cpu (1 thread)\n"
+        parts = "finding faces, recognition, liveness, the differential detector"
+        assert done.stderr == f"{parts}: torch on cpu (1 thread)\n"
         assert "cpu" not in done.stdout
 
 
@@ -204,7 +205,9 @@ def test_export_writes_networks_that_submit_uses_when_auto(places, run, folders,
     assert main(["export", "--run", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        *(str(run / branch / "model.onnx") for branch in ("recognition", "liveness")),
+        str(run / "recognition/model.onnx"),
+        str(run / "comparison/comparer.onnx"),
+        str(run / "liveness/model.onnx"),
         str(run / "faces"),
     ]
     assert main(["submit", "--data_root", str(folders), *places]) == 0

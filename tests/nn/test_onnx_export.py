@@ -18,13 +18,16 @@ from kryptonite.cli.main import main
 from kryptonite.core.crops import Crops, CropTemplate, InputSpec
 from kryptonite.core.device import only_cpu
 from kryptonite.core.errors import ConfigError, WeightsError
-from kryptonite.core.files import read_json, write_json
+from kryptonite.core.files import write_json
+from kryptonite.data.submission import read_submission
 from kryptonite.liveness.detector import LOG_ODDS, Detector
 from kryptonite.nn.model import DESCRIPTION_FILE, EXPORT_FILE
 from kryptonite.nn.onnx_export import write_export
 from kryptonite.nn.weights import BackboneConfig
 from kryptonite.recognition.backbones import build_backbone
+from kryptonite.recognition.differential.detector import EXPORT_FILE as COMPARER_FILE
 from kryptonite.recognition.differential.detector import DifferentialDetector
+from kryptonite.recognition.differential.export import write_comparer
 from kryptonite.recognition.recogniser import FEATURE_MAPS, Recogniser
 from kryptonite.runs.export import export_networks
 from kryptonite.runs.load import load
@@ -35,12 +38,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run with both exports, written by `kryptonite export`."""
+    """A finished run with its exports, written by `kryptonite export`."""
     run = write_run(tmp_path_factory.mktemp("run"))
     with redirect_stdout(StringIO()) as out:
         assert main(["export", "--run", str(run)]) == 0
     lines = out.getvalue().splitlines()
-    places = (f"recognition/{EXPORT_FILE}", f"liveness/{EXPORT_FILE}", "faces")
+    parts = (f"recognition/{EXPORT_FILE}", "comparison/comparer.onnx", f"liveness/{EXPORT_FILE}")
+    places = (*parts, "faces")
     for place, line in zip(places, lines, strict=True):
         assert f"{place}: largest difference from PyTorch" in line
         assert float(line.split()[-1]) < 1e-3
@@ -69,6 +73,58 @@ def test_export_gives_same_outputs_as_pytorch(run, count):
         for engine in ("torch", "onnx")
     )
     assert odds.shape == (count,) and odds_other == pytest.approx(odds, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def maps(run):
+    """Features of sixty crops."""
+    return Recogniser.load(run / "recognition", "cpu").extract_maps(crops(60))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 600])
+def test_exported_comparer_gives_same_scores_as_pytorch(run, maps, count):
+    a, b = np.random.default_rng(count).integers(0, 60, (2, count))
+    ours, other = (
+        DifferentialDetector.load(run / "comparison", "cpu", engine).score(maps, a, b)
+        for engine in ("torch", "onnx")
+    )
+    assert other.shape == (count,) and other.dtype == ours.dtype == np.float32
+    assert other == pytest.approx(ours, abs=1e-4)
+    assert count < 3 or ours.std() > 1e-2
+
+
+def test_exported_comparer_scores_each_pair_by_itself_in_any_order(run, maps):
+    detector = DifferentialDetector.load(run / "comparison", "cpu", "onnx")
+    a, b = np.triu_indices(60, 30)
+    scores = detector.score(maps, a, b)
+    assert len(a) > 256  # several chunks
+    assert detector.score(maps, b, a) == pytest.approx(scores, abs=1e-5)
+    order = np.random.default_rng(0).permutation(len(a))
+    assert detector.score(maps, a[order], b[order]) == pytest.approx(scores[order], abs=1e-5)
+    alone = [detector.score(maps, a[row : row + 1], b[row : row + 1])[0] for row in range(20)]
+    assert alone == pytest.approx(scores[:20], abs=1e-5)
+
+
+def test_comparer_falls_back_to_pytorch_when_its_export_is_missing(
+    run, faces, tmp_path, monkeypatch
+):
+    old = shutil.copytree(run, tmp_path / "run")
+    (old / "comparison" / COMPARER_FILE).unlink()
+    said = []
+    monkeypatch.setattr("kryptonite.runs.load.state_device", lambda *words: said.append(words))
+    pipeline = load(old, tmp_path / "cache", "cpu", "auto")
+    assert pipeline.extractor.recogniser.engine == "onnx on cpu"
+    assert pipeline.differential.engine == "torch on cpu"
+    assert said == [
+        ("finding faces, recognition, liveness", "cpu", "onnx"),
+        ("the differential detector", "cpu", "torch"),
+    ]
+    exported = load(run, tmp_path / "cache", "cpu", "auto")
+    assert exported.differential.engine == "onnx on cpu"
+    (ours,), (others,) = (each.verify_many([(faces[0], faces[1])]) for each in (pipeline, exported))
+    assert others.comparison == pytest.approx(ours.comparison, abs=1e-4)
+    with pytest.raises(WeightsError, match=r"comparer\.onnx: no such export; `kryptonite export`"):
+        load(old, tmp_path / "cache", "cpu", "onnx")
 
 
 def test_pipeline_scores_alike_with_either_engine(run, faces, save, tmp_path):
@@ -100,15 +156,20 @@ def test_export_networks_includes_backbone_when_differential_detector_has_its_ow
     made = build_backbone(BACKBONE, 16)
     spec = plain.extractor.recogniser.spec
     own = Recogniser(made.network, made.blueprint, spec, "tuned", "cpu")
+    shutil.copy(run / "comparison" / COMPARER_FILE, tmp_path / "run/comparison")
     differential = DifferentialDetector.load(tmp_path / "run/comparison", "cpu")
     differential.backbone = own
     differential.save(tmp_path / "run/comparison")
+    assert not (tmp_path / "run/comparison" / COMPARER_FILE).exists()
     pipeline = load(tmp_path / "run", tmp_path / "cache", "cpu")
     embeddings, maps = pipeline.extractor.embed(crops(3))
     assert np.array_equal(embeddings, plain.extractor.recogniser.embed(crops(3)))
     assert np.array_equal(maps.embeddings, own.embed(crops(3)))
     assert not np.allclose(maps.embeddings, embeddings, atol=1e-2)
-    assert list(export_networks(pipeline)) == ["recognition", "comparison", "liveness"]
+    files = ["recognition/model.onnx", "comparison/model.onnx", "comparison/comparer.onnx"]
+    files = [tmp_path / "run" / file for file in [*files, "liveness/model.onnx"]]
+    assert list(export_networks(pipeline)) == files
+    assert all(file.is_file() for file in files)
     photos = [str(save(tmp_path / f"{n}.png", face)) for n, face in enumerate(faces)]
     exported = load(tmp_path / "run", tmp_path / "cache", "cpu", "onnx")
     ours, others = (each.verify(*photos[:2]) for each in (pipeline, exported))
@@ -154,8 +215,9 @@ def test_load_names_export_when_missing_stale_or_damaged(run, tmp_path):
         WeightsError, match=r"recognition/model\.onnx: no such export; `kryptonite export`"
     ):
         load(fresh, engine="onnx")
-    for branch in ("recognition", "liveness"):
-        (fresh / branch / EXPORT_FILE).write_bytes((run / branch / EXPORT_FILE).read_bytes())
+    exports = ("recognition/model.onnx", "liveness/model.onnx", "comparison/comparer.onnx")
+    for file in exports:
+        shutil.copy(run / file, fresh / file)
     load(fresh, engine="onnx")  # same weights
     detector = Detector.load(fresh / "liveness", "cpu")
     with torch.no_grad():
@@ -174,6 +236,19 @@ def test_load_names_export_when_missing_stale_or_damaged(run, tmp_path):
     description.write_text(json.dumps(described))
     with pytest.raises(WeightsError, match=r"recognition/model\.onnx: .* other input"):
         load(fresh, engine="onnx")
+    comparison = fresh / "comparison"
+    differential = DifferentialDetector.load(comparison, "cpu")
+    with torch.no_grad():
+        differential.comparer.bias_1.add_(1)
+    differential.save(comparison)
+    with pytest.raises(WeightsError, match=r"comparison/comparer\.onnx: no such export"):
+        DifferentialDetector.load(comparison, "cpu", "onnx")
+    shutil.copy(run / "comparison" / COMPARER_FILE, comparison)
+    with pytest.raises(WeightsError, match=r"comparison/comparer\.onnx: exported from other"):
+        DifferentialDetector.load(comparison, "cpu", "onnx")
+    exported = DifferentialDetector.load(run / "comparison", "cpu", "onnx")
+    with pytest.raises(ConfigError, match="can be exported"):
+        write_comparer(exported, Recogniser.load(run / "recognition", "cpu"))
     with pytest.raises(ConfigError, match="can be exported"):
         write_export(Detector.load(run / "liveness", engine="onnx"), [LOG_ODDS], {})
     description.write_text(kept)
@@ -227,21 +302,24 @@ def test_export_command_fails_with_message_when_run_is_missing(run, capsys):
 
 
 @pytest.mark.skipif(not only_cpu("auto"), reason="a GPU's driver is asked by torch")
-def test_load_imports_no_torch_when_all_networks_are_exported(run, tmp_path):
-    folder = shutil.copytree(run, tmp_path / "run")
-    # Without the differential detector, which torch computes.
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["comparison"]["pairs"] = 0
-    write_json(folder / "config.yaml", config)
-    fusion = read_json(folder / "fusion.json")
-    fusion.pop("branches", None)
-    write_json(folder / "fusion.json", fusion)
+@pytest.mark.parametrize("differential", [True, False])
+def test_verify_and_submit_import_no_torch_when_all_networks_are_exported(
+    run, folders, differential
+):
+    folder = shutil.copytree(run, folders / "run")
+    if not differential:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["comparison"]["pairs"] = 0
+        write_json(folder / "config.yaml", config)
+    photos = [str(folders / f"data/test_public/images/00000000/{n}.jpg") for n in (0, 1)]
+    cache = ["--data_root", str(folders), "--cache", str(folders / "cache")]
+    commands = [["verify", *photos, "--run", str(folder)], ["submit", "--run", str(folder), *cache]]
     code = (
-        "import sys; from kryptonite.runs.load import load; "
-        f"pipeline = load({str(folder)!r}, {str(tmp_path / 'cache')!r}, engine='auto'); "
-        "assert pipeline.differential is None; "
-        "import numpy as np; pipeline.inspect([np.zeros((64, 64, 3), np.uint8)]); "
+        "import sys; from kryptonite.cli.main import main; "
+        f"assert [main(command) for command in {commands}] == [0, 0]; "
         "print(sorted({'torch', 'torchvision', 'facenet_pytorch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout.endswith("[]\n"), done.stdout + done.stderr
+    assert ("the differential detector: onnx on cpu" in done.stderr) == differential
+    assert len(read_submission(folder / "submission.csv")) == 4

@@ -57,7 +57,8 @@ def test_serve_answers_the_request_it_has_when_it_is_stopped(start, photos, tmp_
     assert answer.status == 200 and b'"accepted":' in answer.read()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
-    assert re.fullmatch(r"finding faces, recognition, liveness: torch on cpu \(.+\)\n", err)
+    parts = "finding faces, recognition, liveness, the differential detector"
+    assert re.fullmatch(rf"{parts}: torch on cpu \(.+\)\n", err)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,6 +11,7 @@ from kryptonite.core.errors import DataError, WeightsError
 from kryptonite.nn.weights import BackboneConfig
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
+from kryptonite.recognition.differential.comparer import Comparer
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.differential.features import (
     FeatureBatch,
@@ -54,8 +55,13 @@ def paired(count, seed):
     )
 
 
+def fit(maps, *pairs):
+    """A detector trained on pairs of rows, which reads the features of the run's recogniser."""
+    return DifferentialDetector(maps.channels, Comparer.fit(SMALL, maps, *pairs))
+
+
 def test_differential_detector_finds_local_differences_and_loads_to_the_bit(tmp_path):
-    detector = DifferentialDetector.fit(SMALL, *paired(400, 0))
+    detector = fit(*paired(400, 0))
     maps, a, b, bona_fide = paired(200, 1)
     score = detector.score(maps, a, b)
     assert score.dtype == np.float32 and ((score > 0) == bona_fide).mean() > 0.95
@@ -68,17 +74,17 @@ def test_differential_detector_finds_local_differences_and_loads_to_the_bit(tmp_
 
 def test_differential_detector_drops_units_only_in_training_mode():
     maps, a, b, bona_fide = paired(40, 0)
-    detector = DifferentialDetector.fit(SMALL, maps, a, b, bona_fide)
+    detector = fit(maps, a, b, bona_fide)
     first = detector.score(maps, a, b)
     assert np.array_equal(detector.score(maps, a, b), first)
-    detector.train()
+    detector.comparer.train()
     assert not np.array_equal(detector.score(maps, a, b), first)
 
 
 def test_differential_detector_features_equal_naive_loop():
     maps = random_maps()
     a, b = np.array([0, 3, 5]), np.array([1, 3, 9])
-    detector = DifferentialDetector.fit(
+    comparer = Comparer.fit(
         SMALL, maps, *np.array([[0, 1, 2, 3], [4, 5, 6, 7]]), np.array([True, False, True, False])
     )
 
@@ -90,7 +96,7 @@ def test_differential_detector_features_equal_naive_loop():
         return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
 
     pooled, cells = standard(maps.pooled), standard(maps.cells)
-    features = detector.features(FeatureBatch.from_maps(maps, a), FeatureBatch.from_maps(maps, b))
+    features = comparer.features(FeatureBatch.from_maps(maps, a), FeatureBatch.from_maps(maps, b))
     assert features.shape == (3, feature_count(maps.channels))
     for row, (one, other) in enumerate(zip(a, b, strict=True)):
         expected = [maps.embeddings[one] @ maps.embeddings[other]]
@@ -145,12 +151,12 @@ def test_intermediates_returns_all_stages_when_network_is_inception():
 def test_differential_detector_raises_typed_errors_when_inputs_or_files_are_wrong(tmp_path):
     maps, a, b, bona_fide = paired(40, 0)
     with pytest.raises(DataError, match="pairs of genuine photos and pairs with"):
-        DifferentialDetector.fit(SMALL, maps, a, b, np.ones(40, bool))
-    detector = DifferentialDetector.fit(SMALL, maps, a, b, bona_fide)
+        fit(maps, a, b, np.ones(40, bool))
+    detector = fit(maps, a, b, bona_fide)
     with pytest.raises(DataError, match="the recogniser has"):
         detector.score(random_maps(channels=(4, 4)), a[:2], b[:2])
     detector.save(tmp_path)
-    state = detector.state_dict()
+    state = detector.comparer.state_dict()
     state.pop("bias_1")
     save_file(state, tmp_path / "comparer.safetensors")
     with pytest.raises(WeightsError, match="bias_1"):

@@ -1,6 +1,5 @@
 """Fine-tuning the differential detector: initial scores, pairs compared, gradients, files."""
 
-import copy
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ from kryptonite.nn.train.config import AugmentConfig, FitConfig
 from kryptonite.nn.train.datasets import Batch
 from kryptonite.recognition.backbones import build_backbone
 from kryptonite.recognition.config import ComparisonConfig
+from kryptonite.recognition.differential.comparer import Comparer
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.differential.features import FeatureBatch
 from kryptonite.recognition.differential.train import DifferentialInputs, DifferentialModule
@@ -38,15 +38,16 @@ def parts():
     )
     rows = np.arange(10), np.arange(10, 20)
     mated = np.arange(10) % 2 == 0
-    detector = DifferentialDetector.fit(
+    comparer = Comparer.fit(
         ComparisonConfig(networks=2, hidden=4, epochs=3),
         recogniser.extract_maps(crops),
         *rows,
         mated,
     )
+    detector = DifferentialDetector(recogniser.channels, comparer)
     config = ComparisonConfig(networks=2, hidden=4, augment=NO_AUGMENT)
     module = DifferentialModule(
-        config, recogniser, detector, ValidationPairs(np.stack(rows, 1), mated)
+        config, recogniser, comparer, ValidationPairs(np.stack(rows, 1), mated)
     )
     module.log = lambda *_, **__: None
     return recogniser, detector, crops, module
@@ -68,7 +69,7 @@ def test_differential_module_starts_with_the_detectors_scores(parts):
     expected = detector.score(recogniser.extract_maps(crops), *rows)
     with torch.inference_mode():
         features = module.extract(torch.from_numpy(crops.pixels).permute(0, 3, 1, 2).float() / 255)
-        logits = module.detector(*(features.select(torch.from_numpy(side)) for side in rows))
+        logits = module.comparer(*(features.select(torch.from_numpy(side)) for side in rows))
     # Scoring reads cells in half precision.
     assert logits.numpy() == pytest.approx(expected, abs=0.02)
 
@@ -80,8 +81,9 @@ def test_differential_module_gives_every_weight_a_gradient_and_leaves_detector_a
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
-    assert all(parameter.grad is None for parameter in detector.parameters())
-    assert module.detector.training and not detector.training
+    comparer = detector.comparer
+    assert all(parameter.grad is None for parameter in comparer.parameters())
+    assert module.comparer.training and not comparer.training
 
 
 @pytest.mark.parametrize("rows", [list(range(10)), [0, 0, 1, 3], [8, 0, 5]])
@@ -105,7 +107,7 @@ def test_differential_module_compares_pairs_of_naive_loop_with_equal_class_weigh
 
     places = torch.arange(len(rows)).float()[:, None]
     monkeypatch.setattr(module, "extract", lambda _: FeatureBatch(places, places, places))
-    monkeypatch.setattr(module.detector, "forward", undecided)
+    monkeypatch.setattr(module.comparer, "forward", undecided)
     loss = module.training_step(as_batch(crops, rows), 0)
     assert compared == expected
     classes = {bool(SYNTHETIC[rows[one]] or SYNTHETIC[rows[other]]) for one, other in expected}
@@ -118,9 +120,7 @@ def test_differential_detector_saves_and_loads_its_backbone(parts, tmp_path):
     torch.manual_seed(1)
     made = build_backbone(BACKBONE, 16)
     own = Recogniser(made.network, made.blueprint, recogniser.spec, "tuned", "cpu")
-    tuned = copy.deepcopy(detector)
-    tuned.backbone = own
-    tuned.save(tmp_path)
+    DifferentialDetector(detector.channels, detector.comparer, own).save(tmp_path)
     loaded = DifferentialDetector.load(tmp_path, "cpu")
     assert np.array_equal(loaded.backbone.embed(crops), own.embed(crops))
     assert loaded.backbone.source == "tuned"
