@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -192,8 +193,15 @@ class CropModel(ABC):
             load_strict(network, read_state_dict(weights), str(weights))
         elif not weights.is_file():
             raise WeightsError(f"{weights}: no such weights file")
-        hashed = sha256_file(weights)
-        export = Export(exported, origin(hashed, spec)) if network is None else None
+        export = None
+        with ThreadPoolExecutor(1) as thread:
+            # Beside the opening of the export: for a vision transformer both take long.
+            hashing = thread.submit(sha256_file, weights)
+            if network is None:
+                export = Export(exported)
+            hashed = hashing.result()
+        if export is not None:
+            export.check(origin(hashed, spec))
         model = cls(network, kept["network"], spec, source, "cpu" if export else device, export)
         model.folder, model.weights_sha256 = folder, hashed
         model.fingerprint = fingerprint(

@@ -85,7 +85,7 @@ def write_graph(
         written = onnx.load(temporary, load_external_data=False)
         onnx.helper.set_model_props(written, {"facts": json.dumps(dict(facts))})
         onnx.save(written, temporary)
-        export = Export(temporary, facts)
+        export = Export(temporary)
         first = {name: array[:1] for name, array in inputs.items()}
         apart = []
         for given in (inputs, first):

@@ -16,17 +16,15 @@ class Export:
 
     Args:
         file: Written by `onnx_export.write_graph`.
-        origin: Facts the file must hold, JSON-able: the hash of its weights, and what else decides
-            its outputs.
 
     Attributes:
-        facts: All that the file holds.
+        facts: What the file says of itself.
 
     Raises:
-        WeightsError: The file is missing, damaged, or of another origin.
+        WeightsError: The file is missing or damaged.
     """
 
-    def __init__(self, file: Path, origin: Mapping[str, Any]):
+    def __init__(self, file: Path):
         import onnxruntime  # takes half a second, which only runs with exports should pay
 
         self._file = file
@@ -40,20 +38,30 @@ class Export:
             self._session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
             )
-            self.facts: dict[str, Any] = json.loads(
-                self._session.get_modelmeta().custom_metadata_map["facts"]
-            )
-            held = {name: self.facts[name] for name in origin}
+            kept = self._session.get_modelmeta().custom_metadata_map["facts"]
+            self.facts: dict[str, Any] = dict(json.loads(kept))
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise WeightsError(
                 f"{file}: not a valid export ({error}); `kryptonite export` writes it again"
             ) from error
+        self._names = {output.name for output in self._session.get_outputs()}
+
+    def check(self, origin: Mapping[str, Any]) -> None:
+        """Checks that the file is an export of certain weights.
+
+        Args:
+            origin: Facts it must hold, JSON-able: the hash of the weights, and what else decides
+                the outputs.
+
+        Raises:
+            WeightsError: It is another's.
+        """
+        held = {name: self.facts.get(name) for name in origin}
         if held != json.loads(json.dumps(dict(origin))):
             raise WeightsError(
-                f"{file}: exported from other weights or for other input; "
+                f"{self._file}: exported from other weights or for other input; "
                 "`kryptonite export` writes it again"
             )
-        self._names = {output.name for output in self._session.get_outputs()}
 
     def __call__(self, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """Gives the named outputs.

@@ -173,7 +173,8 @@ class DifferentialDetector:
                 f"{error}); `python train.py` makes one"
             ) from error
         if comparer is None:
-            export = Export(exported, origin(hashed, channels))
+            export = Export(exported)
+            export.check(origin(hashed, channels))
         backbone = Recogniser.load(folder, device, engine) if own else None
         detector = cls(channels, comparer, backbone, export)
         detector.folder, detector.weights_sha256 = folder, hashed
