@@ -35,6 +35,7 @@ def pair_evidence(
     if differential is None:
         comparison = np.zeros(len(a), np.float32)
     else:
+        assert features.maps is not None, "the extractor lacks the differential detector's backbone"
         comparison = differential.score(features.maps, a, b)
     return {
         "similarity": map_chunks(cosine, CHUNK, a, b),

@@ -168,6 +168,7 @@ def _scores(
         embeddings = features.embeddings
         found = map_chunks(lambda a, b: (embeddings[a] * embeddings[b]).sum(1), CHUNK, *distinct.T)
     else:
+        assert features.maps is not None, "the extractor lacks the differential detector's backbone"
         found = differential.score(features.maps, *distinct.T)
     scores[valid] = found[place.ravel()]
     return scores

@@ -103,7 +103,7 @@ def load(
         list(dict.fromkeys([recogniser.spec.template, detector.spec.template])),
         folder.faces if recogniser.export and has_cascade(folder.faces) else None,
     )
-    backbone = differential and differential.backbone_or(recogniser)
+    backbone = differential.backbone_or(recogniser) if differential else None
     networks: list[CropModel] = [recogniser, detector, *([backbone] if backbone else [])]
     hashed = {
         network.folder / WEIGHTS_FILE: network.weights_sha256
