@@ -1,6 +1,6 @@
 """Measure what `make_submission.py` costs as the list of pairs grows.
 
-python -m benchmarks.scaling [--run runs/demo] [--engine torch]
+python -m benchmarks.scaling [--run runs/demo] [--engine torch] [--distinct 5000 50000]
 
 Needs the run that `make demo` leaves. Times whole processes that start from an empty crop cache.
 Each list has files of its own: in the first table they repeat the contents of the demo's test
@@ -80,6 +80,13 @@ def main() -> int:
         default="auto",
         help="as for make_submission.py; auto is ONNX Runtime once `kryptonite export` has run",
     )
+    parser.add_argument(
+        "--distinct",
+        type=int,
+        nargs="+",
+        default=DISTINCT,
+        help="pairs of lists without repeats",
+    )
     options = parser.parse_args()
     found = sorted((Path(options.run) / "data-root/data/test_public/images").rglob("*.jpg"))
     if not found:
@@ -97,8 +104,8 @@ def main() -> int:
         for number, (title, counts, distinct, flags) in enumerate(
             (
                 ("contents recur", RECURRING, False, ()),
-                ("every content distinct", DISTINCT, True, ()),
-                ("every content distinct, --no_crops", DISTINCT, True, ("--no_crops",)),
+                ("every content distinct", options.distinct, True, ()),
+                ("every content distinct, --no_crops", options.distinct, True, ("--no_crops",)),
             )
         ):
             print(

@@ -26,11 +26,11 @@ class FaceProcesses:
 
     Args:
         cache: Says where crops are, and how faces are found and cut.
-        exports: Folder of MTCNN's exported networks; None searches by torch.
+        exports: Folder of MTCNN's exported networks: torch on the CPU is slower than a GPU.
         count: Number of processes, at least 1.
     """
 
-    def __init__(self, cache: FaceCache, exports: Path | None, count: int):
+    def __init__(self, cache: FaceCache, exports: Path, count: int):
         self._faces, self._count = _Faces(cache, exports), count
         # Forks of this process would lack the threads that its libraries count on.
         self._context = multiprocessing.get_context("forkserver")
@@ -73,7 +73,7 @@ class FaceProcesses:
 class _Faces(Dataset):
     """Maps parts to their faces, in the process that asks."""
 
-    def __init__(self, cache: FaceCache, exports: Path | None):
+    def __init__(self, cache: FaceCache, exports: Path):
         self._folder, self._keep = cache.folder, cache.keep
         config = replace(cache.aligner.config, device="cpu")
         self._aligner = config, cache.aligner.templates, exports

@@ -123,13 +123,13 @@ def load(
 def _face_processes(
     folder: RunDir, cache: FaceCache, recogniser: Recogniser
 ) -> "FaceProcesses | None":
-    """A process for each core where a GPU computes the rest; None where the CPU does."""
-    if "cuda" not in recogniser.engine or cpu_threads() < 4 or sys.platform != "linux":
+    """A process for each core where a GPU computes the rest and MTCNN is exported, else None."""
+    many = cpu_threads() >= 4 and sys.platform == "linux"
+    if "cuda" not in recogniser.engine or not many or not has_cascade(folder.faces):
         return None
     from kryptonite.detection.processes import FaceProcesses
 
-    exports = folder.faces if has_cascade(folder.faces) else None
-    return FaceProcesses(cache, exports, cpu_threads())
+    return FaceProcesses(cache, folder.faces, cpu_threads())
 
 
 def from_pretrained(

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.detection import cache as cache_module
 from kryptonite.detection.faces import UNREADABLE
+from kryptonite.detection.mtcnn_export import export_cascade
 from kryptonite.detection.processes import FaceProcesses
 from kryptonite.inference import extractor as extractor_module
 from kryptonite.inference.extractor import ImageFeatures, Shard
@@ -193,11 +194,12 @@ def test_image_features_survive_encoding_even_when_empty(pipeline, photos):
 
 
 @pytest.fixture
-def beside(pipeline, monkeypatch):
+def beside(pipeline, tmp_path, monkeypatch):
     """The pipeline's extractor, with two processes that find the faces of two photos at a time."""
     monkeypatch.setattr(extractor_module, "_PART", 2)
-    extractor = pipeline.extractor
-    return replace(extractor, processes=FaceProcesses(extractor.cache, None, 2))
+    export_cascade(tmp_path / "faces")
+    processes = FaceProcesses(pipeline.extractor.cache, tmp_path / "faces", 2)
+    return replace(pipeline.extractor, processes=processes)
 
 
 @pytest.mark.slow
