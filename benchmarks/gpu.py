@@ -1,4 +1,4 @@
-"""Measure scoring and training on a GPU: images per second, peak memory, and what brakes.
+"""Measure scoring and training on a GPU: images per second, peak memory, and the bottleneck.
 
 python -m benchmarks.gpu [--run runs/demo] [--config configs/default.yaml]
 
@@ -9,9 +9,9 @@ of that file, with random weights, which take as long and as much memory as any;
 photos by a differential detector is left out. Peak memory is what torch reserves on the GPU, as its
 system tools show it, without the driver's own few hundred megabytes.
 
-The stages of one more scoring and of each training follow, and the one that takes longest: the
-brake. For them, work waits for the GPU at the end of each stage, and in scoring all work of this
-process is done in one thread; images per second of scoring are measured without that. On a GPU
+The stages of one more scoring and of each training follow, and the one that takes longest, the
+bottleneck. For them, work waits for the GPU at the end of each stage, and in scoring all work of
+this process is done in one thread; images per second of scoring are measured without that. On a GPU
 other processes find the faces, for which MTCNN is exported to the run's folder. Without a GPU
 everything runs in this process on the CPU, and no memory is measured.
 """
@@ -133,7 +133,7 @@ def measure_scoring(
     rounds: int,
     settle: Callable[[], None],
 ) -> None:
-    """Prints images per second from file to score, peak memory, stages and brake.
+    """Prints images per second from file to score, peak memory, stages and bottleneck.
 
     Args:
         pipeline: Its cache's folder is removed.
@@ -160,13 +160,13 @@ def measure_scoring(
     waiting = Watched(FaceProcesses, "_wait", "wait for faces")
     with in_one_thread(), stages.watching([*watched(pipeline), waiting]):
         score()
-    print(f"scoring: brake {stages.brake()}; seconds in one thread: {stages}")
+    print(f"scoring: bottleneck {stages.bottleneck()}; seconds in one thread: {stages}")
 
 
 def measure_training(
     config: RunConfig, people: int, device: torch.device, settle: Callable[[], None]
 ) -> None:
-    """Trains each branch for one epoch; prints images per second, peak memory, stages and brake.
+    """Trains each branch for one epoch; prints images/s, peak memory, stages and bottleneck.
 
     Args:
         config: Of the run, with its data and cache.
@@ -206,7 +206,7 @@ def measure_training(
             f"training {name}: {len(train) / taken:.1f} images/s (one epoch of {len(train)} with "
             f"validation and start), {memory}"
         )
-        print(f"training {name}: brake {stages.brake()}; seconds: {stages}")
+        print(f"training {name}: bottleneck {stages.bottleneck()}; seconds: {stages}")
 
 
 def main() -> int:
@@ -236,7 +236,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             if not has_cascade(run.faces):
                 export_cascade(run.faces)
-            own = load(options.run, Path(folder) / "cache", device.type)
+            own = load(options.run, Path(folder) / "cache", device.type, "auto")
             new = with_networks_of(config, own, device.type) if options.config else own
             measure_scoring(new, pairs, device, options.rounds, settle)
         measure_training(config, options.people, device, settle)

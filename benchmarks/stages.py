@@ -64,7 +64,7 @@ class Stages:
                 )
             yield
 
-    def brake(self) -> str:
+    def bottleneck(self) -> str:
         """Names the stage that takes most of the time, and its share."""
         stage = max(self.seconds, key=lambda name: self.seconds[name])
         return f"{stage} ({self.seconds[stage] / sum(self.seconds.values()):.0%})"

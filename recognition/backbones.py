@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from kryptonite.core.errors import ConfigError, WeightsError
+from kryptonite.core.files import refuse_unknown
 from kryptonite.nn.weights import (
     HUB_ALTERNATIVES,
     BackboneConfig,
@@ -73,6 +74,8 @@ def rebuild(blueprint: dict[str, Any]) -> torch.nn.Module:
         ConfigError: The depth is unknown, or the network does not support this embedding length.
     """
     name, outputs = blueprint["name"], blueprint["outputs"]
+    if name == INCEPTION or _IRESNET.fullmatch(name):
+        refuse_unknown(blueprint, ("name", "outputs", "arguments"))
     iresnet = _IRESNET.fullmatch(name)
     if name == INCEPTION:
         if outputs != 512:

@@ -138,8 +138,11 @@ def why_no_image(path: Path | str) -> str:
     except MemoryError:
         raise
     except Exception as error:  # as in `decode_rgb`
-        with _named(path), open(path, "rb") as file:
-            return _reason(file.read(_HEAD), error)
+        try:
+            with open(path, "rb") as file:
+                return _reason(file.read(_HEAD), error)
+        except OSError as unreadable:
+            return f"cannot be read: {unreadable.strerror}"
 
 
 def read_bytes(path: Path | str) -> bytes:

@@ -4,7 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -192,7 +192,8 @@ class FeatureExtractor:
         backbone: Extracts the differential detector's feature maps: the recogniser itself or a
             network like it. None extracts none.
         executor: Runs `extract_shard` for every shard, in order; None runs it in this process.
-        processes: Find the faces of long lists in place of the cache's aligner; None does without.
+        processes: Find the faces of lists of more than `SHARD` images, in place of the cache's
+            aligner; None does without.
     """
 
     recogniser: Recogniser
@@ -300,18 +301,20 @@ class FeatureExtractor:
                 count = len(shard.keys)
                 for start in range(0, count, _PART):
                     part = slice(start, start + _PART)
-                    waiting.append((shard, start + _PART >= count))
+                    # The processes read the files themselves.
+                    waiting.append((shard._replace(contents=Contents()), start + _PART >= count))
                     yield shard.keys[part], shard.paths[part]
 
         found: list[CachedFaces] = []
-        for faces in processes(parts()):
-            found.append(faces)
-            shard, ends = waiting.popleft()
-            if ends:
-                # In this thread: every thread that is new to the GPU takes seconds to plan its
-                # convolutions.
-                yield self._extract(shard, CachedFaces.joined(found))
-                found = []
+        with closing(processes(parts())) as results:
+            for faces in results:
+                found.append(faces)
+                shard, ends = waiting.popleft()
+                if ends:
+                    # In this thread: every thread that is new to the GPU takes seconds to plan its
+                    # convolutions.
+                    yield self._extract(shard, CachedFaces.joined(found))
+                    found = []
         yield from kept
 
     def extract(self, paths: Iterable[str], progress: bool = True) -> FeatureTable:
@@ -338,9 +341,10 @@ class FeatureExtractor:
                     parts.append(features)
                     bar.update(SHARD)
             else:
+                # For one shard, processes would not have started before it is done here.
                 each = (
                     self._extract_beside(shards, self.processes)
-                    if self.processes
+                    if self.processes and len(distinct) > SHARD
                     else map(self.extract_shard, shards)
                 )
                 for features in each:

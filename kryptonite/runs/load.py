@@ -77,7 +77,8 @@ def load(
         cache: Folder of aligned crops and features, shared by runs and safe to delete.
         device: `auto`, `cpu` or `cuda`.
         engine: `torch`; `onnx` for the exports that `kryptonite export` writes; `auto` for the
-            exports where there are any and the CPU computes.
+            exports where there are any and the CPU computes. On a GPU, `auto` finds the faces of
+            long lists in processes of their own, see `detection.processes`.
         executor: Extracts shards elsewhere, for example on a Ray cluster.
         keep_crops: Whether the cache keeps crops that are cut, for other networks, or features
             alone.
@@ -113,7 +114,12 @@ def load(
     check_branches(folder, aligner, config, hashed)
     faces = FaceCache(Path(cache), aligner, keep_crops)
     extractor = FeatureExtractor(
-        recogniser, detector, faces, backbone, executor, _face_processes(folder, faces, recogniser)
+        recogniser,
+        detector,
+        faces,
+        backbone,
+        executor,
+        _face_processes(folder, faces, recogniser) if engine == "auto" else None,
     )
     _state_devices(extractor, differential)
     several = load_several(folder.fusion)
@@ -123,7 +129,10 @@ def load(
 def _face_processes(
     folder: RunDir, cache: FaceCache, recogniser: Recogniser
 ) -> "FaceProcesses | None":
-    """A process for each core where a GPU computes the rest and MTCNN is exported, else None."""
+    """A process for each core where a GPU computes the rest and MTCNN is exported, else None.
+
+    Linux alone starts them without importing everything anew in each.
+    """
     many = cpu_threads() >= 4 and sys.platform == "linux"
     if "cuda" not in recogniser.engine or not many or not has_cascade(folder.faces):
         return None
@@ -209,6 +218,9 @@ def _state_devices(extractor: FeatureExtractor, differential: DifferentialDetect
         work = [part for part in places if places[part] == place]
         engine, device = place.split(" on ")
         state_device(", ".join(work), device, engine)
+    if extractor.processes:
+        processes = f"cpu ({extractor.processes.count} processes)"
+        state_device("finding faces of long lists", processes, "onnx")
 
 
 def _aligner_config(run: RunDir, settings: dict[str, Any], device: str) -> AlignerConfig:

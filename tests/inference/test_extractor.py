@@ -1,9 +1,13 @@
 """Feature extraction: each content once, in shards, cached per networks."""
 
 import json
+import multiprocessing.forkserver
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from torch.utils.data import Dataset
 
 from kryptonite.core.errors import DataError, ImageReadError
 from kryptonite.detection import cache as cache_module
+from kryptonite.detection import processes as processes_module
 from kryptonite.detection.faces import UNREADABLE
 from kryptonite.detection.mtcnn_export import export_cascade
 from kryptonite.detection.processes import FaceProcesses
@@ -219,16 +224,55 @@ def test_extract_gives_the_same_when_processes_find_the_faces(pipeline, beside, 
             )
 
 
-def test_extract_asks_no_process_for_shards_whose_features_are_cached(
+def test_extract_starts_no_process_when_features_are_cached_or_the_list_is_short(
     pipeline, beside, photos, monkeypatch
 ):
+    monkeypatch.setattr(processes_module, "DataLoader", pytest.fail)
+    beside.extract(photos[:3])  # a shard
     expected = pipeline.extractor.extract(photos)
-    asked = []
-    monkeypatch.setattr(
-        FaceProcesses, "__call__", lambda self, parts: iter([*map(asked.append, parts)][:0])
-    )
     assert_same(beside.extract(photos).features, expected.features)
-    assert not asked
+
+
+@pytest.mark.slow
+def test_processes_end_when_they_are_no_longer_asked(beside, photos):
+    keys = beside.cache.identify(photos)
+    results = beside.processes(([key], [path]) for key, path in zip(keys, photos, strict=True))
+    assert next(results).keys == keys[:1]
+    begun = children()
+    assert len(begun) >= 2
+    results.close()
+    assert not begun & children()
+
+
+@pytest.mark.slow
+def test_processes_end_when_the_command_is_killed(run, photos, tmp_path):
+    export_cascade(tmp_path / "faces")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from kryptonite.detection.processes import FaceProcesses\n"
+        "from kryptonite.runs.load import load\n"
+        "if __name__ == '__main__':\n"
+        "    run, place, *photos = sys.argv[1:]\n"
+        "    cache = load(run, place, 'cpu').extractor.cache\n"
+        "    keys = cache.identify(photos)\n"
+        "    parts = (([key], [path]) for key, path in zip(keys, photos))\n"
+        "    results = FaceProcesses(cache, Path(place).parent / 'faces', 2)(parts)\n"
+        "    next(results)\n"
+        "    print(*(each.pid for each in results.gi_frame.f_locals['results']._workers))\n"
+        "    sys.stdout.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, script, run, tmp_path / "own", *photos]
+    found = subprocess.run(command, capture_output=True, text=True)
+    workers = [int(each) for each in found.stdout.split()]
+    assert len(workers) == 2, found.stderr
+    for _ in range(200):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{workers} still run")
 
 
 @pytest.mark.slow
@@ -246,6 +290,13 @@ def test_extract_names_the_file_when_it_vanishes_before_a_process_reads_it(
     monkeypatch.setattr(type(beside.cache), "identify_content", identify_and_remove)
     with pytest.raises(DataError, match=r"1\.png: was there and cannot be read now"):
         beside.extract(photos)
+
+
+def children() -> set[int]:
+    """Processes of this one's server of forks, by id."""
+    server = multiprocessing.forkserver._forkserver._forkserver_pid
+    listed = Path(f"/proc/{server}/task/{server}/children").read_text()
+    return set(map(int, listed.split()))
 
 
 class Killed(Dataset):
