@@ -46,6 +46,7 @@ from kryptonite.detection.mtcnn_export import export_cascade
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.metrics.error_rates import eer_challenge
 from kryptonite.nn.model import ENGINES, EXPORT_FILE
+from kryptonite.recognition.differential.detector import EXPORT_FILE as COMPARER_FILE
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.runs.export import export_networks
 from kryptonite.runs.load import load
@@ -247,7 +248,9 @@ def main() -> int:
     run = RunDir(Path(options.run))
     try:
         root = Path(run.read_config()["data"]["root"])
-        if not all((folder / EXPORT_FILE).exists() for folder in (run.recognition, run.liveness)):
+        exports = [run.recognition / EXPORT_FILE, run.liveness / EXPORT_FILE]
+        exports += [run.comparison / COMPARER_FILE] if run.comparison.is_dir() else []
+        if not all(export.exists() for export in exports):
             export_networks(load(options.run, device="cpu"))
         if not has_cascade(run.faces):
             export_cascade(run.faces)
