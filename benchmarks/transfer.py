@@ -22,6 +22,7 @@ docs/robustness.md); without them the kinds of forgeries that they make are left
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from benchmarks.transfer_photos import add_options, write_sources
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.files import atomic_path
 from kryptonite.fusion.evidence import Evidence
+from kryptonite.fusion.verifier import Verifier
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.metrics.bootstrap import PairScores, intervals, pair_draws
 from kryptonite.metrics.error_rates import detector_metrics, pair_metrics
@@ -73,15 +75,29 @@ def measure_source(name: str, images: pd.DataFrame, pipeline: Pipeline) -> list[
     """
     pairs = make_pairs(images)
     scored, table = pipeline.extract_pairs(pairs)
-    evidence = Evidence.of(scored)
     paired = images["path"].isin(pairs[["path_a", "path_b"]].to_numpy().ravel()).to_numpy()
     log_odds = np.empty(len(images), np.float32)
     log_odds[paired] = table.features.log_odds[table.rows(images["path"][paired])]
     if not paired.all():
         further = pipeline.extractor.extract(images["path"][~paired])
         log_odds[~paired] = further.features.log_odds[further.rows(images["path"][~paired])]
-    kind, species = (scored[column].to_numpy() for column in ("kind", "species"))
     systems = {"alone": pipeline.verifiers["none"], "fused": pipeline.verifier}
+    return measure_pairs(name, images.assign(log_odds=log_odds), scored, systems)
+
+
+def measure_pairs(
+    name: str, images: pd.DataFrame, scored: pd.DataFrame, systems: Mapping[str, Verifier]
+) -> list[dict]:
+    """Measures a source's pairs; gives what `measure_source` gives.
+
+    Args:
+        name: Of the source.
+        images: Columns kind and log_odds.
+        scored: Pairs of `make_pairs` with the columns of `Evidence`.
+        systems: Scores them: recognition `alone`, and `fused`.
+    """
+    evidence = Evidence.of(scored)
+    kind, species = (scored[column].to_numpy() for column in ("kind", "species"))
     scores = {which: verifier.fuser.score(evidence) for which, verifier in systems.items()}
     rows = []
     for forgery in [each for each in images["kind"].unique() if each]:
@@ -89,7 +105,8 @@ def measure_source(name: str, images: pd.DataFrame, pipeline: Pipeline) -> list[
         row |= {"source": name, "forgery": forgery, "pairs": int((species == forgery).sum())}
         rows.append(row)
         shown = images["kind"].isin(["", forgery]).to_numpy()
-        detector = detector_metrics(images["kind"].to_numpy()[shown] != "", log_odds[shown])
+        synthetic, log_odds = (images["kind"] != "").to_numpy(), images["log_odds"].to_numpy()
+        detector = detector_metrics(synthetic[shown], log_odds[shown])
         row |= {"auc": detector["auc"], "bpcer": detector["bpcer"]}
         if not row["pairs"]:
             continue
@@ -119,21 +136,29 @@ HEAD = (
 )
 
 
+def is_worse(row: dict) -> bool:
+    """Whether fusion is worse than recognition alone beyond the interval, of a cell with pairs."""
+    return min(row["spf_eer_gain_high"], row["eer_gain_high"]) < 0
+
+
+def gain_text(row: dict) -> str:
+    """The gain in SPF-EER with its interval, in percentage points."""
+    gain, low, high = (100 * row[f"spf_eer_gain{end}"] for end in ("", "_low", "_high"))
+    return f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
 def line(row: dict) -> str:
     """One cell of the table as Markdown."""
     cells = [row["source"], row["forgery"], row["pairs"], f"{row['auc']:.2f}"]
     cells.append(f"{100 * row['bpcer']:.0f}%")
     if not row["pairs"]:
         return "| " + " | ".join(map(str, [*cells, *["–"] * 11, ""])) + " |"
-    low, high = row["spf_eer_gain_low"], row["spf_eer_gain_high"]
-    worse = min(high, row["eer_gain_high"]) < 0
     rates = [
         f"{100 * row[f'{metric}_{which}']:.1f}%"
         for metric in ("eer", "sv_eer", "spf_eer", "fnmr", "iapar")
         for which in ("alone", "fused")
     ]
-    gain = f"{100 * row['spf_eer_gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    cells += [*rates[:6], gain, *rates[6:], "**worse**" if worse else ""]
+    cells += [*rates[:6], gain_text(row), *rates[6:], "**worse**" if is_worse(row) else ""]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 

@@ -1,6 +1,7 @@
 """The last stage of a run: fit every fusion on the frozen validation pairs and measure them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from kryptonite.core.errors import DataError
 from kryptonite.core.files import fingerprint, read_json, sha256_file, write_json, write_text
 from kryptonite.data.pairs import PairConfig, make_pairs
 from kryptonite.data.references import ReferenceTrials, draw_trials
+from kryptonite.detection.cache import FaceCache
 from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.fusion.abstention import fit_abstention
 from kryptonite.fusion.evidence import Evidence
@@ -44,7 +46,7 @@ from kryptonite.nn.train.fingerprints import (
 )
 from kryptonite.recognition.differential.detector import DifferentialDetector
 from kryptonite.recognition.recogniser import Recogniser
-from kryptonite.runs.config import RunConfig
+from kryptonite.runs.config import FusionConfig, RunConfig
 from kryptonite.runs.data import TrainingData
 from kryptonite.runs.model_card import model_card
 from kryptonite.runs.origin import BRANCHES, FINGERPRINT, PAIRS, describe_branches
@@ -90,27 +92,11 @@ def fit_fusions(
         _renew_pairs(run)
         _log.info("fusion: done already, unchanged, skipped")
         return done
-    differential = DifferentialDetector.load(run.comparison) if config.comparison.pairs else None
-    recogniser, detector = Recogniser.load(run.recognition), Detector.load(run.liveness)
-    backbone = differential and differential.backbone_or(recogniser)
-    extractor = FeatureExtractor(recogniser, detector, data.cache, backbone)
-    pairs, table = extract_pairs(extractor, differential, data.val_pairs)
-    evidence, kind = Evidence.of(pairs), pairs["kind"].to_numpy()
-    groups = [pairs[name].to_numpy() for name in ("label_a", "label_b")]
-    drawn = _draw_genuine_pairs(data.with_genuine("val"))
-    trials = _draw_trials(data.val)
-    # Together, so that an image that several of them show is extracted once; after the images of
-    # the pairs, whose shards are cached.
-    listed = [each[["path_a", "path_b"]].to_numpy().ravel() for each in drawn]
-    listed += [trials.paths] if trials else []
-    everything = extractor.extract(np.concatenate([table.paths, *listed]))
-    sources = [_genuine_pairs(describe_pairs(everything, differential, each)) for each in drawn]
-    verifiers = {}
-    for name in FUSERS:
-        fitted = fit_fuser(name, evidence, kind)
-        fuser = guard(fitted, sources, config.fusion.fmr, config.fusion.cost)
-        stored = threshold_at_fmr(fuser, sources, config.fusion.fmr)
-        verifiers[name] = Verifier(fuser, stored, named_thresholds(fuser, sources))
+    extractor, differential = load_branches(run, config, data.cache)
+    val = ValidationPairs.extract(extractor, differential, data)
+    evidence, kind = Evidence.of(val.pairs), val.pairs["kind"].to_numpy()
+    groups = [val.pairs[name].to_numpy() for name in ("label_a", "label_b")]
+    verifiers = {name: fit_verifier(name, val.pairs, val.genuine, config.fusion) for name in FUSERS}
     scores = {
         name: cross_fit_as(verifier.fuser, evidence, kind, *groups, config.fusion.folds).score(
             evidence
@@ -128,7 +114,9 @@ def fit_fusions(
     origin = {FINGERPRINT: mark, BRANCHES: branches, PAIRS: sha256_file(run.pairs)}
     chosen = verifiers[config.fusion.name]
     several = (
-        _fit_several(chosen, trials, everything, differential, config.fusion.fmr) if trials else {}
+        _fit_several(chosen, val.trials, val.everything, differential, config.fusion.fmr)
+        if val.trials
+        else {}
     )
     save_verifiers(run.fusion, config.fusion.name, verifiers, origin, several)
     figures = {
@@ -139,7 +127,7 @@ def fit_fusions(
         for name, score in scores.items()
     }
     synthetic = data.val.set_index("path")["is_synthetic"]
-    shown = table.content >= 0
+    shown = val.table.content >= 0
     metrics = {
         FINGERPRINT: mark,
         "validation": {
@@ -149,8 +137,8 @@ def fit_fusions(
             "fused": {**figures[config.fusion.name], "fusion": config.fusion.name},
             "fusions": figures,
             "detector": detector_metrics(
-                synthetic[table.paths[shown]].to_numpy(),
-                table.features.log_odds[table.content[shown]],
+                synthetic[val.table.paths[shown]].to_numpy(),
+                val.table.features.log_odds[val.table.content[shown]],
             ),
             "threshold": verifiers[config.fusion.name].threshold,
         },
@@ -160,7 +148,9 @@ def fit_fusions(
         "shared_identities": len(data.shared_identities),
         "alike_identities": len(data.alike_identities),
     }
-    write_text(run.model_card, model_card(config, metrics, recogniser, detector))
+    write_text(
+        run.model_card, model_card(config, metrics, extractor.recogniser, extractor.detector)
+    )
     write_json(run.metrics, metrics)  # last: it says that the stage is done
     return metrics
 
@@ -178,6 +168,81 @@ class _DrawnTrials:
     trials: ReferenceTrials
     paths: np.ndarray
     counts: list[int]
+
+
+@dataclass(frozen=True)
+class ValidationPairs:
+    """What the fusions are fitted on: pairs with the columns of `inference.evidence.extract_pairs`.
+
+    Args:
+        pairs: The frozen validation pairs.
+        genuine: Pairs of each source's genuine photos.
+        trials: Trials with references; None if they are too few.
+        table: Features of the images of `pairs`.
+        everything: Features of the images of all of them.
+    """
+
+    pairs: pd.DataFrame
+    genuine: list[pd.DataFrame]
+    trials: _DrawnTrials | None
+    table: FeatureTable
+    everything: FeatureTable
+
+    @classmethod
+    def extract(
+        cls,
+        extractor: FeatureExtractor,
+        differential: DifferentialDetector | None,
+        data: TrainingData,
+    ) -> "ValidationPairs":
+        """Draws the pairs of genuine photos and the trials, and computes the evidence on all."""
+        pairs, table = extract_pairs(extractor, differential, data.val_pairs)
+        drawn = _draw_genuine_pairs(data.with_genuine("val"))
+        trials = _draw_trials(data.val)
+        # Together, so that an image that several of them show is extracted once; after the images
+        # of the pairs, whose shards are cached.
+        listed = [each[["path_a", "path_b"]].to_numpy().ravel() for each in drawn]
+        listed += [trials.paths] if trials else []
+        everything = extractor.extract(np.concatenate([table.paths, *listed]))
+        genuine = [describe_pairs(everything, differential, each) for each in drawn]
+        return cls(pairs, genuine, trials, table, everything)
+
+
+def load_branches(
+    run: RunDir, config: RunConfig, cache: FaceCache
+) -> tuple[FeatureExtractor, DifferentialDetector | None]:
+    """Loads a run's trained branches, whether or not its fusions are fitted.
+
+    Args:
+        run: Folder with the branches.
+        config: The run's configuration.
+        cache: Aligned crops and features.
+    """
+    differential = DifferentialDetector.load(run.comparison) if config.comparison.pairs else None
+    recogniser, detector = Recogniser.load(run.recognition), Detector.load(run.liveness)
+    backbone = differential and differential.backbone_or(recogniser)
+    return FeatureExtractor(recogniser, detector, cache, backbone), differential
+
+
+def fit_verifier(
+    name: str, pairs: pd.DataFrame, genuine: Sequence[pd.DataFrame], config: FusionConfig
+) -> Verifier:
+    """Fits a fusion, guards it and sets its thresholds.
+
+    Args:
+        name: One of `FUSERS`.
+        pairs: Validation pairs: kind and the columns of `Evidence`.
+        genuine: The same of each source's genuine photos.
+        config: FMR of the stored threshold, cost of the spoof evidence.
+
+    Raises:
+        MetricError: A kind of pair is missing.
+    """
+    sources = [_genuine_pairs(each) for each in genuine]
+    fitted = fit_fuser(name, Evidence.of(pairs), pairs["kind"].to_numpy())
+    fuser = guard(fitted, sources, config.fmr, config.cost)
+    stored = threshold_at_fmr(fuser, sources, config.fmr)
+    return Verifier(fuser, stored, named_thresholds(fuser, sources))
 
 
 def _draw_trials(images: pd.DataFrame) -> _DrawnTrials | None:
