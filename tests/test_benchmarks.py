@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmarks import transfer_photos, unseen
+from benchmarks import transfer, transfer_photos, unseen, unseen_pairs
 from benchmarks.evidence import MOUTH, cover, measure_pairs, measure_regions, paste_part
 from benchmarks.face_mesh import load_mesh, mesh_swap, shape_distance, warp_mesh
 from benchmarks.transfer import line, measure_source
@@ -34,6 +34,7 @@ from kryptonite.liveness.detector import Detector
 from kryptonite.liveness.train import LivenessInputs, train_detector
 from kryptonite.nn.train.job import TrainingJob
 from kryptonite.report.transfer import BETTER, COLUMNS, parse_transfer
+from kryptonite.runs.config import FusionConfig
 from kryptonite.runs.data import prepare_training_data
 from tests.tiny import write_run
 
@@ -289,6 +290,21 @@ def call_unseen(monkeypatch, run, out, **sources):
     return unseen.main()
 
 
+NO_FUSION = {"kind k_", "source home"}  # the frozen pairs' forgeries, and all frozen pairs
+
+
+def spy_fusions(monkeypatch):
+    """Lists what fusions are fitted on: their names, the pairs, the genuine pairs by source."""
+    original, calls = unseen_pairs.fit_verifier, []
+
+    def fit(name, pairs, genuine, config):
+        calls.append((name, pairs, genuine))
+        return original(name, pairs, genuine, config)
+
+    monkeypatch.setattr(unseen_pairs, "fit_verifier", fit)
+    return calls
+
+
 def test_unseen_fits_without_each_kind_and_source(
     probe_run, folders, tmp_path, few, monkeypatch, capsys
 ):
@@ -301,6 +317,8 @@ def test_unseen_fits_without_each_kind_and_source(
         return probe
 
     monkeypatch.setattr(unseen, "fit_probe", fit)
+    monkeypatch.setattr(transfer, "RESAMPLES", 20)
+    fused_on = spy_fusions(monkeypatch)
     sources = {"home": folders, "other": tmp_path / "wild"}
     assert call_unseen(monkeypatch, probe_run, out, **sources) == 0
 
@@ -335,15 +353,36 @@ def test_unseen_fits_without_each_kind_and_source(
     assert held_out("source other", "home") == (always, made | {"k_"})
     assert table["auc"].between(0, 1).all() and table["bpcer"].between(0, 1).all()
 
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 2 + 2 * 6 + 1
-    assert printed[0] == (
+    pairs = pd.read_csv(out / "unseen_pairs.csv", dtype={"left_out": str})
+    fusions = [each for each in table["left_out"].unique() if each not in NO_FUSION]
+    assert pairs["left_out"].unique().tolist() == fusions
+    assert len(pairs) == len(fusions) * (4 + 3)  # no pair shows a whole generated face
+    shared = pairs.merge(table, on=["left_out", "source", "forgery"], suffixes=("", "_alone"))
+    assert len(shared) == len(pairs)
+    assert (shared["held_out"] == shared["held_out_alone"]).all()
+    assert np.allclose(shared["auc"], shared["auc_alone"], atol=1e-5)
+    # Leaving something out changes nothing about recognition but its threshold.
+    assert (pairs.groupby(["source", "forgery"])["spf_eer_alone"].nunique() == 1).all()
+    assert [name for name, *_ in fused_on] == ["none", "llr"] * len(fusions)
+    for (_, _, genuine), left_out in zip(fused_on[::2], fusions, strict=True):
+        assert len(genuine) == (1 if left_out == "source other" else 2)
+    log_odds = [frame["log_odds_a"].to_numpy() for _, frame, _ in fused_on[::2]]
+    assert not any(np.allclose(log_odds[0], other, atol=1e-3) for other in log_odds[1:])
+
+    captured = capsys.readouterr()
+    for left_out in NO_FUSION:
+        assert f"{left_out}: no fusion can be fitted without it" in captured.err
+    printed = captured.out.splitlines()
+    detectors, fused = printed[: 2 + 2 * 6 + 1], printed[2 + 2 * 6 + 2 :]
+    assert fused[0] == unseen_pairs.HEAD and len(fused) == 2 + len(pairs) + 2
+    assert fused[-2].startswith("Lowest gain in SPF-EER of ")
+    assert detectors[0] == (
         "| left out | source | false alarms | face_swap | self_blend | resynthesis | k_ "
         "| generated |"
     )
     worst = table[table["held_out"]]["auc"].min()
-    assert printed[-1].startswith(f"Worst of {table['held_out'].sum()} held-out cells: ")
-    assert f": AUC {worst:.2f}, " in printed[-1]
+    assert detectors[-1].startswith(f"Worst of {table['held_out'].sum()} held-out cells: ")
+    assert f": AUC {worst:.2f}, " in detectors[-1]
 
     # The second time, everything is there already.
     monkeypatch.setattr(unseen, "encode_images", None)
@@ -354,6 +393,91 @@ def test_unseen_fits_without_each_kind_and_source(
     next((probe_run / "liveness/training").glob("views-*")).unlink()
     assert call_unseen(monkeypatch, probe_run, out, **sources) == 2
     assert "missing or damaged" in capsys.readouterr().err
+
+
+@pytest.fixture
+def validation():
+    """Described validation pairs: 90 frozen ones of home's images, 60 genuine ones per source."""
+    draws = np.random.default_rng(0)
+
+    def pairs(source, kinds):
+        kind = np.repeat(kinds, 30)
+        mated = kind != "different"
+        numbers = np.arange(len(kind))
+        return pd.DataFrame(
+            {
+                "kind": kind,
+                "key_a": [f"{source}/{number}" for number in numbers],
+                "key_b": [
+                    f"{source}/{'k' if each == 'synthetic' else 'b'}{number}"
+                    for each, number in zip(kind, numbers, strict=True)
+                ],
+                "similarity": draws.normal(0.6 * mated, 0.2),
+                "log_odds_a": 0.0,
+                "log_odds_b": 0.0,
+                "comparison": 0.0,
+            }
+        )
+
+    frozen = pairs("home", ["same", "different", "synthetic"])
+    genuine = [pairs(source, ["same", "different"]) for source in ("home", "other")]
+    return SimpleNamespace(pairs=frozen, genuine=genuine)
+
+
+def keys_of(*tables):
+    return pd.unique(
+        np.concatenate([table[["key_a", "key_b"]].to_numpy().ravel() for table in tables])
+    )
+
+
+def seeing(keys):
+    """Log-odds of a detector that knows forgeries."""
+    return pd.Series(np.where(["/k" in key for key in keys], 4.0, -4.0), keys)
+
+
+def test_refit_fusion_trusts_the_detector_it_is_given(validation):
+    keys = keys_of(validation.pairs, *validation.genuine)
+    blind = unseen_pairs.refit_fusion(pd.Series(0.0, keys), validation, FusionConfig())
+    sharp = unseen_pairs.refit_fusion(seeing(keys), validation, FusionConfig())
+    pair = Evidence(np.array([0.9, 0.9]), np.array([-4.0, -4.0]), np.array([-4.0, 4.0]))
+    for system in (blind["fused"], blind["alone"], sharp["alone"]):
+        assert np.ptp(system.fuser.score(pair)) == 0
+    genuine, forged = sharp["fused"].fuser.score(pair)
+    assert genuine >= sharp["fused"].threshold > forged
+
+
+def test_refit_fusion_forgets_a_source_without_log_odds(validation):
+    validation.genuine[1]["similarity"] = 0.99  # of other people, too: raises every threshold
+    everything = keys_of(validation.pairs, *validation.genuine)
+    home = keys_of(validation.pairs, validation.genuine[0])
+    both, one = (
+        unseen_pairs.refit_fusion(seeing(keys), validation, FusionConfig())["alone"].threshold
+        for keys in (everything, home)
+    )
+    assert one < 0.99 < both
+
+
+def test_refit_fusion_gives_none_when_no_forgery_is_left(validation):
+    keys = keys_of(validation.pairs, *validation.genuine)
+    genuine = seeing([key for key in keys if "/k" not in key])
+    assert unseen_pairs.refit_fusion(genuine, validation, FusionConfig()) is None
+
+
+def test_unseen_pairs_summary_names_the_lowest_held_out_gain_and_what_is_worse():
+    def row(forgery, gain, high, held_out):
+        figures = {"spf_eer_alone": 0.3, "spf_eer_fused": 0.3 - gain, "spf_eer_gain": gain}
+        ends = {"spf_eer_gain_low": gain - 0.1, "spf_eer_gain_high": high, "eer_gain_high": high}
+        named = {"left_out": "kind k_", "source": "home", "forgery": forgery}
+        return {**named, **figures, **ends, "held_out": held_out}
+
+    rows = [row("a", -0.2, -0.1, False), row("b", 0.05, 0.1, True), row("c", 0.1, 0.2, True)]
+    assert unseen_pairs.summary(rows).splitlines() == [
+        "Lowest gain in SPF-EER of 2 held-out cells with pairs: home, b, left out kind k_: "
+        "30.0% alone, 25.0% fused, gain +5.0 [-5.0, +10.0].",
+        "Fusion is worse than recognition alone, in EER or SPF-EER beyond the interval, in 1 of 3 "
+        "cells: home, a, left out kind k_.",
+    ]
+    assert unseen_pairs.summary(rows[1:]).endswith("in none of 2 cells.")
 
 
 def test_unseen_refuses_a_detector_that_is_no_probe(run, folders, tmp_path, monkeypatch, capsys):
