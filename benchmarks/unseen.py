@@ -8,11 +8,10 @@ RUN is a finished run whose detector is a probe. Photos and forgeries of the sou
 of the training's views lie in RUN, so only the classifier is fitted again: on everything, without
 each kind of forgery (the data's `k_` images too) and without each data source, left out of the
 validation images as well, on which the offset is set. Then the fusion, its guard and its thresholds
-are fitted again with that classifier's log-odds, on the validation images that remain. Where these
-give no pairs of one kind, as without the data's `k_` images or without the data itself, no fusion
-can be fitted. The differential detector stays as trained: training it takes an hour, and it has
-seen photos and `k_` images of the run's own data alone, no further source and no kind made in
-training.
+are fitted again, as in training, with that classifier's log-odds and on the validation images that
+remain. All forgeries of the frozen pairs are `k_` images of the run's own data, so without the one
+or the other no fusion can be fitted. Recogniser and differential detector stay as trained: they
+have seen the run's own data alone, so they know nothing of what is left out of the fusions.
 
 Detector: a row per classifier and source: its false alarms, which are the source's genuine photos
 with log-odds above 0, and its AUC on each kind of forgery. Bold cells are held out: the classifier
