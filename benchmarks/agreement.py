@@ -23,7 +23,6 @@ from benchmarks.usual_pipeline import UsualPipeline
 from kryptonite.cli.process import configure_process
 from kryptonite.core.errors import KryptoniteError
 from kryptonite.core.images import read_rgb
-from kryptonite.detection.faces import CENTRE_CROP
 from kryptonite.detection.warp import estimate_similarity, template_points, warp
 from kryptonite.inference.pipeline import Pipeline
 from kryptonite.metrics.error_rates import eer_challenge
@@ -90,14 +89,14 @@ def measure(name: str, pairs: pd.DataFrame, loaded: Callable[[Path], Pipeline]) 
     """
     with tempfile.TemporaryDirectory() as folder:
         pipeline = loaded(Path(folder))
-        scored, table = pipeline.score_pairs(pairs, progress=False)
+        scored, _ = pipeline.score_pairs(pairs, progress=False)
         usual = Recording(loaded(Path(folder) / "unused"))
         scores = {"in batches": scored["score"].to_numpy(), "photo by photo": usual.score(pairs)}
         photos = compare_photos(pipeline, usual.landmarks)
     # Pairs without a face in both photos are refused, and have no score to compare.
-    status = table.features.status[table.rows(pairs[["path_a", "path_b"]].to_numpy().ravel())]
-    acquired = (status != CENTRE_CROP).reshape(-1, 2).all(1)
-    change = np.where(acquired, np.abs(np.subtract(*scores.values())), 0)
+    acquired = scored["acquired"].to_numpy()
+    scores["photo by photo"] = np.where(acquired, scores["photo by photo"], scores["in batches"])
+    change = np.abs(np.subtract(*scores.values()))
     sides = [photos.loc[pairs[side]] for side in ("path_a", "path_b")]
     by_face = np.max([side["moved"] > FACE for side in sides], axis=0)
     by_crop = np.max([side["crops"] > 0 for side in sides], axis=0) & ~by_face

