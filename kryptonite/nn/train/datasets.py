@@ -1,6 +1,8 @@
 """Cached crops as a torch data set whose samples carry their labels."""
 
+import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +93,23 @@ class CropDataset(Dataset):
         return self._read(self._keys[row])
 
 
+def share_quietly(_: int) -> None:
+    """Prepares a loader's process: when the command ends first, it does not print that.
+
+    A thread of it hands tensors over; a reader that vanishes meanwhile is an exception there.
+
+    Args:
+        _: The process's number.
+    """
+    show = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, EOFError | OSError):
+            show(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 class Loaders(NamedTuple):
     """What `nn.train.fit.fit` reads.
 
@@ -121,6 +140,13 @@ def crop_loaders(
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=collate,
+            worker_init_fn=share_quietly,
         ),
-        DataLoader(val, batch_size=VAL_BATCH, num_workers=workers, collate_fn=collate),
+        DataLoader(
+            val,
+            batch_size=VAL_BATCH,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=share_quietly,
+        ),
     )

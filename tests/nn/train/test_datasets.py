@@ -1,11 +1,19 @@
 """Cached crops as samples and batches with their labels."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import torch
 
 from kryptonite.nn.train.batches import RankedBatches
-from kryptonite.nn.train.datasets import Batch, CropDataset, crop_loaders, number_identities
+from kryptonite.nn.train.datasets import (
+    Batch,
+    CropDataset,
+    crop_loaders,
+    number_identities,
+    share_quietly,
+)
 
 
 def crops():
@@ -65,3 +73,12 @@ def test_crop_loaders_batch_crops_with_their_labels():
         assert all(
             torch.equal(crop, dataset[row].crop) for crop, row in zip(batch.crop, rows, strict=True)
         )
+
+
+def test_share_quietly_prints_no_error_of_a_reader_that_is_gone(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: shown.append(kind))
+    share_quietly(0)
+    for kind in (EOFError, ConnectionResetError, ValueError):
+        sys.excepthook(kind, kind(), None)
+    assert shown == [ValueError]
