@@ -17,7 +17,6 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from kryptonite.core.chunks import chunked
@@ -32,7 +31,7 @@ from kryptonite.liveness.probe import BONA_FIDE, KNOWN, Probe
 from kryptonite.metrics.error_rates import eer
 from kryptonite.nn.encoders import build_encoder
 from kryptonite.nn.train.augment import Augment
-from kryptonite.nn.train.datasets import VAL_BATCH, CropDataset, collate, share_quietly
+from kryptonite.nn.train.datasets import VAL_BATCH, CropDataset, crop_loader
 from kryptonite.nn.train.job import TrainingJob
 
 _MASS = {BONA_FIDE: 0.4, KNOWN: 0.4}  # of the weight of all views
@@ -282,13 +281,7 @@ def encode_images(encoder: Encoder, crops: CropDataset, workers: int) -> np.ndar
         crops: N crops.
         workers: Number of processes that read them.
     """
-    loader = DataLoader(
-        crops,
-        batch_size=VAL_BATCH,
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=share_quietly,
-    )
+    loader = crop_loader(crops, workers, batch_size=VAL_BATCH)
     return np.concatenate([encoder(batch.crop.float() / 255) for batch in tqdm(loader, "encode")])
 
 
@@ -359,12 +352,6 @@ def _batches(
 ) -> Iterator[torch.Tensor]:
     draws = [view.draw for view in views]
     batches = list(chunked(draws, 2 * config.pairs_per_batch))
-    loader = DataLoader(
-        forged,
-        batch_sampler=batches,
-        num_workers=config.fit.workers,
-        collate_fn=collate,
-        worker_init_fn=share_quietly,
-    )
+    loader = crop_loader(forged, config.fit.workers, batch_sampler=batches)
     for batch in loader:
         yield batch.crop.float() / 255

@@ -82,6 +82,14 @@ class CropModel(ABC):
         """Where the network computes."""
         return choose_device(self._device)
 
+    @cached_property
+    def _batch(self) -> int:
+        """Crops per forward pass by torch."""
+        if self.device.type == "cpu":
+            return BATCH
+        weights = sum(parameter.numel() for parameter in self.network.parameters())
+        return BATCH // 2 if weights > _LARGE else BATCH
+
     @property
     def engine(self) -> str:
         """Engine and device: `onnx on cpu`, `torch on cpu` or `torch on cuda`."""
@@ -131,12 +139,10 @@ class CropModel(ABC):
         else:
             import torch
 
-            weights = sum(parameter.numel() for parameter in self.network.parameters())
-            halved = self.device.type != "cpu" and weights > _LARGE
             with torch.inference_mode():
                 parts = [
                     [output.cpu().numpy() for output in self.forward_pixels(batch, names)]
-                    for batch in chunked(pixels, BATCH // 2 if halved else BATCH)
+                    for batch in chunked(pixels, self._batch)
                 ]
         return [np.concatenate(part)[: len(crops.pixels)] for part in zip(*parts, strict=True)]
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -93,6 +93,23 @@ class CropDataset(Dataset):
         return self._read(self._keys[row])
 
 
+def crop_loader(samples: Dataset[Sample], workers: int, **dealt: Any) -> DataLoader:
+    """Builds a loader of batches.
+
+    Args:
+        samples: What is read.
+        workers: Number of processes that read; 0 reads in this one.
+        dealt: How samples are dealt, as torch's `DataLoader` takes it.
+    """
+    return DataLoader(
+        samples,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=share_quietly,
+        **dealt,
+    )
+
+
 def share_quietly(_: int) -> None:
     """Prepares a loader's process: when the command ends first, it does not print that.
 
@@ -134,19 +151,6 @@ def crop_loaders(
         workers: Number of processes that read crops.
     """
     return Loaders(
-        DataLoader(
-            train,
-            batch_sampler=batches,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=collate,
-            worker_init_fn=share_quietly,
-        ),
-        DataLoader(
-            val,
-            batch_size=VAL_BATCH,
-            num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=share_quietly,
-        ),
+        crop_loader(train, workers, batch_sampler=batches, persistent_workers=workers > 0),
+        crop_loader(val, workers, batch_size=VAL_BATCH),
     )
